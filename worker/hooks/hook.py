@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 from typing import Annotated, Any, Final, Self
@@ -63,7 +62,7 @@ def _checked_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     try:
         size = len(base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True))
-    except (binascii.Error, ValueError):
+    except ValueError:
         size = 0
     if not text.startswith(SECRET_PREFIX) or size not in _SECRET_BYTES:
         raise ValueError(f"must be {SECRET_PREFIX} and 24 to 64 bytes in base64")

@@ -35,7 +35,8 @@ class Kept:
 class HookStore:
     """The hooks of a deployment. Safe to share between threads.
 
-    All methods raise `BrokerUnavailable` if Redis does not answer.
+    All methods raise `BrokerUnavailable` if Redis does not answer, and those that look hooks up `InvalidSettings` if the
+    file is wrong.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -43,11 +44,7 @@ class HookStore:
         self._settings = settings
 
     def hooks(self) -> list[Kept]:
-        """All hooks, sorted by name. What confkeep did not write is left out; the file wins over Redis.
-
-        Raises:
-            InvalidSettings: the file is wrong.
-        """
+        """All hooks, sorted by name. What confkeep did not write is left out; the file wins over Redis."""
         path = self._settings.hooks_file
         in_file = {} if path is None else {hook.name: hook for hook in read_hooks(path)}
         pipe = self._client.pipeline(transaction=False)
@@ -73,7 +70,6 @@ class HookStore:
 
         Raises:
             InvalidId: there is none of that name.
-            InvalidSettings: the file is wrong.
         """
         known = {kept.hook.name: kept for kept in self.hooks()}
         if name not in known:
@@ -85,7 +81,6 @@ class HookStore:
 
         Raises:
             InvalidInput: the name is taken, or there are too many.
-            InvalidSettings: the file is wrong.
         """
         known = self.hooks()
         if any(kept.hook.name == hook.name for kept in known):
@@ -105,7 +100,6 @@ class HookStore:
         Raises:
             InvalidId: there is none of that name.
             InvalidInput: it is in the file.
-            InvalidSettings: the file is wrong.
         """
         known = {kept.hook.name: kept for kept in self.hooks()}
         if name not in known and self.progress(name) is None:
@@ -135,7 +129,6 @@ class HookStore:
 
         Raises:
             InvalidId: there is none of that name, or nobody has begun to send.
-            InvalidSettings: the file is wrong.
         """
         progress = self.get(name).progress
         if progress is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -173,7 +172,7 @@ def token_of(request: Request) -> str | None:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
-        except (binascii.Error, ValueError):
+        except ValueError:
             return None
     return request.headers.get("x-auth-token")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -45,7 +44,7 @@ def decode(cursor: str, count: int) -> list[str]:
         values = json.loads(base64.b64decode(padded, b"-_", validate=True))
         if len(values) != count or not all(isinstance(value, str) for value in values):
             raise ValueError("other values")  # noqa: TRY301
-    except (ValueError, TypeError, binascii.Error, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         raise InvalidInput("cursor", "must be one that a `Link` of an earlier answer had") from None
     return list(values)
 

@@ -1,4 +1,7 @@
-"""Tokens, and people whom a proxy names: who may come in by HTTP, for which tenants and to do what."""
+"""Tokens, and people whom a proxy names: who may come in by HTTP, for which tenants and to do what.
+
+Functions that take a client raise BrokerUnavailable if Redis does not answer.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,6 @@ def create(
 
     Raises:
         InvalidInput: the name is taken, or an argument is wrong.
-        BrokerUnavailable: Redis did not answer.
     """
     text = _BEGINS + secrets.token_urlsafe(_RANDOM_BYTES)
     return text, _keep(client, digest_of(text), name.strip(), tenants, may, lifetime_s)
@@ -138,7 +140,6 @@ def admit_person(
 
     Raises:
         InvalidInput: as `create`; or the rights are more than pages use.
-        BrokerUnavailable: Redis did not answer.
     """
     if not set(may) <= {"read", "reveal"}:
         raise InvalidInput(
@@ -187,11 +188,7 @@ def _keep(
 
 
 def list_tokens(client: redis.Redis) -> list[Token]:
-    """All tokens, sorted by name; what something else wrote is left out.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """All tokens, sorted by name; what something else wrote is left out."""
     with broker_errors():
         kept: Any = client.hgetall(keys.TOKENS)
     found = (Token.of(redis_values.shown(digest), text) for digest, text in kept.items())
@@ -203,7 +200,6 @@ def revoke(client: redis.Redis, given: str) -> Token:
 
     Raises:
         InvalidId: there is none.
-        BrokerUnavailable: Redis did not answer.
     """
     for token in list_tokens(client):
         if given in (token.name, token.id):
