@@ -14,12 +14,10 @@ import redis
 
 from confkeep.labels import Labels
 from confkeep.settings import Settings, get_settings
-from tests.http.serving import EVERYTHING, in_process, new_token, serve, settings_of
+from tests.http.serving import EVERYTHING, in_process, new_token, serve, standing
 from tests.integration.conftest import become_producer, forget_environment
-from tests.judge import judged
 from tests.servers import Deployment, deployment
 from worker.http.tokens import Right
-from worker.process.local import EmbeddedServer
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.writing.commit import open_for_writing
@@ -104,11 +102,9 @@ def _backup(
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
-    folder = tmp_path_factory.mktemp("http")
-    server = EmbeddedServer(folder / "server")
-    server.start()
     acme, other, core1, edge1, secret1 = (str(uuid.uuid4()) for _ in range(5))
-    with judged(folder / "store") as store:
+    with standing(tmp_path_factory.mktemp("http")) as (settings, client):
+        store = settings.git_store_path
         shas = _commit(
             repository_path(store, acme),
             _backup(core1, EXPORT, "core1", "core", BINARY),
@@ -116,12 +112,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
             _backup(edge1, EXPORT.replace(b"core1", b"edge1"), "edge1", "edge"),
         )
         _commit(repository_path(store, other), _backup(secret1, EXPORT, "secret1", "core"))
-        settings = settings_of(server.url, store)
-        with redis.Redis(unix_socket_path=str(server.socket)) as client:
-            try:
-                yield Stored(settings, client, acme, other, core1, edge1, secret1, shas[:2])
-            finally:
-                server.stop()
+        yield Stored(settings, client, acme, other, core1, edge1, secret1, shas[:2])
 
 
 @pytest.fixture(scope="module")

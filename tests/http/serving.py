@@ -18,17 +18,25 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import RedisStaging
 from confkeep.settings import Settings, load_settings
+from tests.judge import judged
 from worker.http import tokens
 from worker.http.listening import listen
 from worker.http.server import server_of
 from worker.http.tokens import ALL, Right
+from worker.process.local import EmbeddedServer
 
 EVERYTHING: tuple[Right, ...] = tokens.RIGHTS
 
 
-def settings_of(url: str, store: Path, **more: Any) -> Settings:
-    """The settings of an application for a server and a store."""
-    return load_settings(redis_url=url, git_store_path=store, **more)
+@contextmanager
+def standing(folder: Path, **more: Any) -> Iterator[tuple[Settings, redis.Redis]]:
+    """A server for Redis and a store, which git's judges read at the end: the settings for both, and a client."""
+    with (
+        EmbeddedServer(folder / "server") as server,
+        judged(folder / "store") as store,
+        redis.Redis(unix_socket_path=str(server.socket)) as client,
+    ):
+        yield load_settings(redis_url=server.url, git_store_path=store, **more), client
 
 
 def new_token(

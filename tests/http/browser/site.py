@@ -21,10 +21,8 @@ from confkeep.errors import StoreUnavailable
 from confkeep.labels import Labels
 from confkeep.settings import Settings
 from tests.http.browser import hostile
-from tests.http.serving import accept, new_token, serve, settings_of
-from tests.judge import judged
+from tests.http.serving import accept, new_token, serve, standing
 from worker.engine import drain
-from worker.process.local import EmbeddedServer
 from worker.queue import backoff, dead_letters
 from worker.queue.inbox import Inbox
 from worker.queue.sweep_report import SweepReport
@@ -141,26 +139,17 @@ class Site:
 @contextmanager
 def serving(folder: Path) -> Iterator[Site]:
     """The site, for as long as the block lasts; its store is read by git's judges at the end."""
-    server = EmbeddedServer(folder / "server")
-    server.start()
-    try:
-        with (
-            judged(folder / "store") as store,
-            redis.Redis(unix_socket_path=str(server.socket)) as client,
-        ):
-            settings = settings_of(server.url, store)
-            acme, large, core1, evil, long = (str(uuid.uuid4()) for _ in range(5))
-            shas = _write_store(store, acme, large, core1, evil, long)
-            tokens = {
-                "full": new_token(client, "full"),
-                "masked": new_token(client, "masked", [acme], ["read"]),
-            }
-            with serve(settings) as address:
-                site = Site(address, settings, client, tokens, acme, large, core1, evil, long, shas)
-                _happen(site)
-                yield site
-    finally:
-        server.stop()
+    with standing(folder) as (settings, client):
+        acme, large, core1, evil, long = (str(uuid.uuid4()) for _ in range(5))
+        shas = _write_store(settings.git_store_path, acme, large, core1, evil, long)
+        tokens = {
+            "full": new_token(client, "full"),
+            "masked": new_token(client, "masked", [acme], ["read"]),
+        }
+        with serve(settings) as address:
+            site = Site(address, settings, client, tokens, acme, large, core1, evil, long, shas)
+            _happen(site)
+            yield site
 
 
 def _backup(device: str, export: bytes, at: dt.datetime, message: str, labels: Labels) -> Backup:

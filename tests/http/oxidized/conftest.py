@@ -14,9 +14,7 @@ import redis
 
 from confkeep.labels import Labels
 from confkeep.settings import Settings
-from tests.http.serving import in_process, new_token, settings_of
-from tests.judge import judged
-from worker.process.local import EmbeddedServer
+from tests.http.serving import in_process, new_token, standing
 from worker.store.repository.backup import Backup, Naming
 from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.writing.commit import open_for_writing
@@ -72,13 +70,9 @@ def commit(store: Path, tenant: str, name: str, *backups: Backup) -> list[str]:
 @pytest.fixture(scope="module")
 def oxidized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oxidized]:
     folder = tmp_path_factory.mktemp("oxidized")
-    server = EmbeddedServer(folder / "server")
-    server.start()
     acme, other, r1, r2, r3, r4 = (str(uuid.uuid4()) for _ in range(6))
-    with (
-        judged(folder / "store") as store,
-        redis.Redis(unix_socket_path=str(server.socket)) as client,
-    ):
+    with standing(folder, http_requests=10_000_000, http_mib=1_000_000) as (settings, client):
+        store = settings.git_store_path
         edge = Labels("r1.example.net", "10.0.0.1", "RouterOS", "edge")
         shas = commit(
             store,
@@ -95,21 +89,13 @@ def oxidized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oxidized]:
             "other",
             backup(r4, FOREIGN + b"\n" + FIRST, Labels(FOREIGN.decode(), "10.0.0.4")),
         )
-        try:
-            yield Oxidized(
-                settings_of(server.url, store, http_requests=10_000_000, http_mib=1_000_000),
-                client,
-                acme,
-                other,
-                r1,
-                shas[:2],
-                new_token(client, "reads", [acme], ["read"]),
-                new_token(client, "reveals", [acme], ["read", "reveal"]),
-                new_token(client, "enqueues", [acme], ["read", "enqueue"]),
-                new_token(client, "all"),
-            )
-        finally:
-            server.stop()
+        yield Oxidized(
+            *(settings, client, acme, other, r1, shas[:2]),
+            new_token(client, "reads", [acme], ["read"]),
+            new_token(client, "reveals", [acme], ["read", "reveal"]),
+            new_token(client, "enqueues", [acme], ["read", "enqueue"]),
+            new_token(client, "all"),
+        )
 
 
 @pytest.fixture(scope="module")

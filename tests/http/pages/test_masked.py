@@ -11,16 +11,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-import redis
 
 from confkeep.labels import Labels
 from confkeep.vendors.mikrotik import PROPERTIES
-from tests.http.serving import new_token, serve, settings_of
-from tests.judge import judged
+from tests.http.serving import new_token, serve, standing
 from tests.unit.masking.routeros_text import V7, quoted, wrapped
 from tests.unit.masking.vendor_texts import TEXTS
 from worker.http.pages.routing import COOKIE
-from worker.process.local import EmbeddedServer
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import repository_path
 from worker.store.writing.commit import open_for_writing
@@ -71,14 +68,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("masked")
     tenant, devices = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in _EXPORTS]
-    with (
-        EmbeddedServer(folder / "server") as server,
-        judged(folder / "store") as store,
-        redis.Redis(unix_socket_path=str(server.socket)) as client,
-    ):
-        with open_for_writing(repository_path(store, tenant)) as writer:
+    with standing(tmp_path_factory.mktemp("masked")) as (settings, client):
+        with open_for_writing(repository_path(settings.git_store_path, tenant)) as writer:
             for device, (title, text) in zip(devices, _EXPORTS, strict=True):
                 changed = _PLANTED.sub(_changed, text).encode()
                 writer.commit_backups(
@@ -97,7 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         masked = {COOKIE: new_token(client, "masked", [tenant], ["read"])}
         full = {COOKIE: new_token(client, "full")}
         with (
-            serve(settings_of(server.url, store)) as address,
+            serve(settings) as address,
             httpx.Client(base_url=address, cookies=masked, timeout=30) as one,
             httpx.Client(base_url=address, cookies=full, timeout=30) as other,
         ):

@@ -13,18 +13,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 
 from confkeep.labels import Labels
 from confkeep.queue import events
 from confkeep.queue.events import Event
-from tests.http.serving import new_token, serve, settings_of
-from tests.judge import judged
+from confkeep.settings import load_settings
+from tests.http.serving import new_token, serve, standing
 from worker.http.pages import rendering
 from worker.http.pages.differences import farness
 from worker.http.pages.routing import COOKIE
 from worker.http.server import server_of
-from worker.process.local import EmbeddedServer
 from worker.reading.answers import DeviceEntry
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import repository_path
@@ -84,9 +82,6 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("pages")
-    server = EmbeddedServer(folder / "server")
-    server.start()
     tenant, other, device, second, nightly = (str(uuid.uuid4()) for _ in range(5))
 
     def backup(device_id: str, export: bytes, day: int, name: str) -> Backup:
@@ -94,7 +89,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         labels = Labels(name=name, group=HOSTILE, address=HOSTILE, model="RB5009")
         return Backup(str(uuid.uuid4()), device_id, export, BINARY, HOSTILE, at, labels)
 
-    with judged(folder / "store") as store:
+    with standing(tmp_path_factory.mktemp("pages")) as (settings, client):
+        store = settings.git_store_path
         with open_for_writing(repository_path(store, tenant)) as writer:
             shas = [
                 writer.commit_backups([one])[0].sha
@@ -113,35 +109,30 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             ]
         with open_for_writing(repository_path(store, other)) as writer:
             writer.commit_backups([backup(str(uuid.uuid4()), b"/of-another-tenant\n", 1, "theirs")])
-        with redis.Redis(unix_socket_path=str(server.socket)) as client:
-            tokens = {
-                "full": new_token(client, "full"),
-                "masked": new_token(client, "masked", [tenant], ["read"]),
-                "new": new_token(client, "new", [NEW, tenant], ["read"]),
-                "enqueues": new_token(client, "enqueues", [tenant], ["enqueue"]),
-            }
-            settings = settings_of(server.url, store)
+        tokens = {
+            "full": new_token(client, "full"),
+            "masked": new_token(client, "masked", [tenant], ["read"]),
+            "new": new_token(client, "new", [NEW, tenant], ["read"]),
+            "enqueues": new_token(client, "enqueues", [tenant], ["enqueue"]),
+        }
 
-            def happened(of: str, name: str, *, changed: bool) -> Event:
-                data = {"device_name": name, "sha": shas[0], "export_changed": changed}
-                device = str(uuid.uuid4())
-                return events.new(events.COMMITTED, of, device, data=data, about=[device])
+        def happened(of: str, name: str, *, changed: bool) -> Event:
+            data = {"device_name": name, "sha": shas[0], "export_changed": changed}
+            device = str(uuid.uuid4())
+            return events.new(events.COMMITTED, of, device, data=data, about=[device])
 
-            told = [
-                happened(tenant, "changed", changed=True),
-                happened(tenant, "polled", changed=False),
-                happened(other, "not-ours", changed=True),
-                events.new(events.HOOK_DISABLED, None, data={"reason": "of-no-tenant"}, about=[1]),
-            ]
-            events.emit(client, settings, *told)
-            with serve(settings) as address:
-                try:
-                    yield Site(
-                        *(store, address, tokens, tenant, other),
-                        *(device, second, nightly, polls, shas[:2]),
-                    )
-                finally:
-                    server.stop()
+        told = [
+            happened(tenant, "changed", changed=True),
+            happened(tenant, "polled", changed=False),
+            happened(other, "not-ours", changed=True),
+            events.new(events.HOOK_DISABLED, None, data={"reason": "of-no-tenant"}, about=[1]),
+        ]
+        events.emit(client, settings, *told)
+        with serve(settings) as address:
+            yield Site(
+                *(store, address, tokens, tenant, other),
+                *(device, second, nightly, polls, shas[:2]),
+            )
 
 
 class _Page(HTMLParser):
@@ -495,6 +486,6 @@ def test_what_is_most_alike_stands_first_in_what_to_compare_with() -> None:
 
 def test_no_page_waits_for_its_template_to_be_compiled(tmp_path: Path) -> None:
     rendering._environment.cache_clear()
-    server_of(settings_of(f"unix://{tmp_path}/none.sock", tmp_path))
+    server_of(load_settings(redis_url=f"unix://{tmp_path}/none.sock", git_store_path=tmp_path))
     compiled = {name for _loader, name in rendering._environment().cache}
     assert compiled == {each.name for each in (rendering.FOLDER / "templates").iterdir()}
