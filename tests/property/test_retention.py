@@ -50,11 +50,11 @@ _captures = st.lists(
 )
 
 
-def period(name: str, seconds: int) -> str:
+def period(name: str, seconds: int) -> tuple[int, ...]:
     date = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return date.strftime(
-        {"keep_daily": "%Y-%m-%d", "keep_weekly": "%G-%V", "keep_monthly": "%Y-%m"}[name]
-    )
+    if name == "keep_weekly":
+        return date.isocalendar()[:2]
+    return (date.year, date.month, date.day)[: 3 if name == "keep_daily" else 2]
 
 
 def kept_by_model(captures: list[tuple[int, Capture]], rules: Rules, now_s: int) -> set[int]:

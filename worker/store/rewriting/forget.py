@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +39,14 @@ from worker.store.repository.tenant_repository import (
     open_repository,
 )
 from worker.store.rewriting import prune
-from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
-from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
+from worker.store.rewriting.rewrite import (
+    BEFORE_REFS,
+    HistoryWriter,
+    Made,
+    before_refs,
+    replace_history,
+)
+from worker.store.rewriting.rewrite_erasure import Eraser, Forgotten
 
 #: Files in which git names commits that were once fetched or reset to.
 _TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")
@@ -49,14 +54,6 @@ _TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")
 _PROOF_S: Final = 6 * 3600.0
 #: The id that stands for "no commit".
 _NO_COMMIT: Final = "0" * 40
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What the history held of an erased device."""
-
-    commits: int
-    backup_ids: list[str]
 
 
 def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
@@ -107,24 +104,22 @@ def _rewrite(repository: TenantRepository, device: str, now_s: int) -> Forgotten
     with contextlib.ExitStack() as keeps:
         with HistoryWriter(repository, tip, keeps) as writer:
             eraser = Eraser(repository, writer, device)
-            found = Erasure() if tip is None else eraser.write(tip)
-            if tip is not None and found.made.tip != tip:
+            made = Made() if tip is None else eraser.write(tip)
+            if tip is not None and made.tip != tip:
                 replace_history(
-                    repository, tip, found.made, now_s=now_s, keep_old=False, forgotten=device
+                    repository, tip, made, now_s=now_s, keep_old=False, forgotten=device
                 )
             else:
                 _forget_in_map(path, device, tip, now_s)
-        commits, backup_ids = found.commits, found.backup_ids
         targets = {}
         for name, other in _other_branches(git).items():
-            also = eraser.write(other)
-            commits, backup_ids = commits + also.commits, backup_ids + also.backup_ids
-            if also.made.tip != other:
-                targets[name] = also.made.tip
+            new_tip = eraser.write(other).tip
+            if new_tip != other:
+                targets[name] = new_tip
         if targets:
             refs.point_refs(path, targets)
         durable.failpoint("branches-moved")
-    return Forgotten(commits, backup_ids)
+    return eraser.forgotten
 
 
 def _other_branches(git: pygit2.Repository) -> dict[str, str]:

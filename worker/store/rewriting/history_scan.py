@@ -43,7 +43,7 @@ class Folder:
 class Scanned:
     """One commit of the history."""
 
-    #: 20 bytes, like all ids in this module.
+    #: 20 bytes, like the ids of trees and files.
     id: bytes
     #: The device's id as 36 bytes of text; None if the commit is no capture.
     device: bytes | None = None
@@ -62,8 +62,8 @@ class Scanned:
 class Chain:
     """The commits above the newest merge, or all commits if there is no merge."""
 
-    #: The ids, oldest first, 20 bytes each.
-    ids: bytes
+    #: The ids, oldest first.
+    shas: list[str]
     #: The merge, 40 hex digits; None if there is none.
     merge: str | None
 
@@ -74,16 +74,15 @@ def chain_of(repository: TenantRepository, tip: str) -> Chain:
     Raises:
         RepositoryDamaged: a commit is missing.
     """
-    chain = []
+    shas = []
     at: str | None = tip
     while at is not None:
         parents = index_build.read_commit(repository.git, at).parents
         if len(parents) > 1:
             break
-        chain.append(bytes.fromhex(at))
+        shas.append(at)
         at = parents[0] if parents else None
-    chain.reverse()
-    return Chain(b"".join(chain), at)
+    return Chain(shas[::-1], at)
 
 
 class Scan:
@@ -109,15 +108,14 @@ class Scan:
             RepositoryDamaged: an object that is needed is missing.
         """
         tree, tree_id, uniform = b"", "", True
-        folders, ids = self._folders, self._chain.ids
         if self._chain.merge is not None:
             tree_id = index_build.read_commit(self._git, self._chain.merge).tree
             tree = index_build.read_tree(self._git, tree_id)
             uniform = index_build.is_uniform(tree)
             self._note(list(index_build.entries_of(tree).items()))
-        for at in range(0, len(ids), 20):
-            index_build.let_go(self._git, at // 20)
-            commit = index_build.read_commit(self._git, ids[at : at + 20].hex())
+        for number, sha in enumerate(self._chain.shas):
+            index_build.let_go(self._git, number)
+            commit = index_build.read_commit(self._git, sha)
             changes: list[Change] = []
             if commit.tree != tree_id:
                 old, tree_id = tree, commit.tree
@@ -127,10 +125,10 @@ class Scan:
             own = headers.id_in_header(commit.raw, DEVICE_ID_HEADER)
             naming = headers.is_naming(commit.raw)
             device = None if naming else self._captured(own, changes)
-            before = folders.get(device) if device is not None else None
+            before = None if device is None else self._folders.get(device)
             self._note(changes)
-            folder = folders.get(device) if device is not None else None
-            id_ = bytes.fromhex(commit.sha)
+            folder = None if device is None else self._folders.get(device)
+            id_ = bytes.fromhex(sha)
             if device is None or folder is None:
                 yield Scanned(id_, changes=tuple(changes), naming=naming)
                 continue

@@ -15,7 +15,8 @@ import datetime as dt
 import os
 import re
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,13 @@ from worker.store.git import durable, keep, refs
 from worker.store.git.git_process import Git, git_problem, require_git
 from worker.store.repository import id_map, recovery
 from worker.store.repository.tenant_repository import TenantRepository
-from worker.store.rewriting.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
+from worker.store.rewriting.rewrite import (
+    BEFORE_REFS,
+    TIME_FORMAT,
+    HistoryWriter,
+    before_refs,
+    stamp_of,
+)
 
 #: An empty file. If it exists, there may be objects that no ref reaches.
 DUE_NAME: Final = "confkeep.prune-due"
@@ -57,9 +64,22 @@ def mark_due(path: Path) -> None:
         durable.replace_file(path / DUE_NAME, b"")
 
 
-def unmark_due(path: Path) -> None:
-    """Remove the mark of `mark_due`. If a power cut brings it back, one needless prune runs."""
-    durable.remove(path / DUE_NAME)
+@contextmanager
+def history_writer(repository: TenantRepository, main: str) -> Iterator[HistoryWriter]:
+    """A writer of a history that the block makes the current one by `replace_history`.
+
+    A prune is due meanwhile: whoever is killed leaves objects that no ref reaches. If a power cut brings
+    the mark back, one needless prune runs.
+
+    Args:
+        main: the commit that `main` names.
+    """
+    due = is_due(repository.path)
+    mark_due(repository.path)
+    with ExitStack() as keeps, HistoryWriter(repository, main, keeps) as writer:
+        yield writer
+    if not due:
+        durable.remove(repository.path / DUE_NAME)
 
 
 def prune_expired(repository: TenantRepository, held: int, *, oldest_s: int) -> int:
@@ -194,7 +214,7 @@ def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
         durable.remove(loose)
     for changed in (folder, *(path / "objects").glob("[0-9a-f][0-9a-f]")):
         durable.sync_directory(changed)
-    unmark_due(path)
+    durable.remove(path / DUE_NAME)
     durable.failpoint("pruned")
 
 

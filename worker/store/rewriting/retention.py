@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting import prune
 from worker.store.rewriting.history_scan import Scan, chain_of
 from worker.store.rewriting.retention_rules import Capture, Policy, decide
-from worker.store.rewriting.rewrite import HistoryWriter, replace_history, rewriting
+from worker.store.rewriting.rewrite import replace_history, rewriting
 from worker.store.rewriting.rewrite_selection import Selection, write_selection
 
 
@@ -168,15 +167,11 @@ def apply_retention(
             assert plan.tip is not None
             # Else the rewrite would be done, and each prune fail.
             prune.require_refs(path, held)
-            due = prune.is_due(path)
-            prune.mark_due(path)
-            with ExitStack() as keeps, HistoryWriter(repository, plan.tip, keeps) as writer:
+            with prune.history_writer(repository, plan.tip) as writer:
                 made = write_selection(repository, writer, plan.selection)
                 assert made.tip is not None
                 before(plan, made.tip)
                 replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
             tip = made.tip
-            if not due:
-                prune.unmark_due(path)
         pruned = prune.prune_expired(repository, held, oldest_s=now_s - grace_s)
     return Applied(plan, tip, pruned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
@@ -137,43 +137,21 @@ def _kept(
     if rules.keep_days is not None:
         oldest_s = now_s - rules.keep_days * _DAY_S
         kept.update(n for n in candidates if captures[n].committed_s >= oldest_s)
-    for count, period_of in (
-        (rules.keep_daily, _day),
-        (rules.keep_weekly, _week),
-        (rules.keep_monthly, _month),
+    for count, period in (
+        (rules.keep_daily, "%Y-%m-%d"),
+        (rules.keep_weekly, "%G-%V"),
+        (rules.keep_monthly, "%Y-%m"),
     ):
-        if count is not None:
-            kept.update(_best_of_periods(captures, candidates, count, period_of, worth))
+        if count is None:
+            continue
+        best: dict[str, int] = {}
+        for number in candidates:
+            name = _date(captures[number].committed_s).strftime(period)
+            best[name] = max(best.get(name, number), number, key=worth)
+        kept.update(best[name] for name in sorted(best)[-count:])
     return kept
-
-
-def _best_of_periods(
-    captures: Sequence[Capture],
-    candidates: Sequence[int],
-    count: int,
-    period_of: Callable[[int], tuple[int, ...]],
-    worth: Callable[[int], tuple[bool, int, int]],
-) -> list[int]:
-    best: dict[tuple[int, ...], int] = {}
-    for number in candidates:
-        period = period_of(captures[number].committed_s)
-        best[period] = max(best.get(period, number), number, key=worth)
-    return [best[period] for period in sorted(best)[-count:]]
 
 
 def _date(seconds: int) -> dt.date:
     # Commits of other programs may have dates outside the calendar.
     return dt.datetime.fromtimestamp(min(max(seconds, 0), _LAST_S), dt.UTC).date()
-
-
-def _day(seconds: int) -> tuple[int, ...]:
-    return (_date(seconds).toordinal(),)
-
-
-def _week(seconds: int) -> tuple[int, ...]:
-    return _date(seconds).isocalendar()[:2]
-
-
-def _month(seconds: int) -> tuple[int, ...]:
-    date = _date(seconds)
-    return date.year, date.month

@@ -22,7 +22,6 @@ from worker.store.repository.id_map import IdMap
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import (
-    HistoryWriter,
     Made,
     before_refs,
     replace_history,
@@ -83,9 +82,7 @@ def _undo(repository: TenantRepository, now_s: int, announce: Callable[[str], ob
                     back += 1
                 else:
                     made.changed_ids.append((fate.new, fate.old))
-    due = prune.is_due(path)
-    prune.mark_due(path)
-    with contextlib.ExitStack() as keeps, HistoryWriter(repository, main, keeps) as writer:
+    with prune.history_writer(repository, main) as writer:
         made.tip = before
         for later in since:
             id_ = writer.add_on(later, made.tip)
@@ -96,8 +93,6 @@ def _undo(repository: TenantRepository, now_s: int, announce: Callable[[str], ob
         replace_history(
             repository, main, made, now_s=now_s, keep_old=True, undone=stamp_of(names[-1])
         )
-    if not due:
-        prune.unmark_due(path)
     return Undone(made.tip, back, len(since))
 
 

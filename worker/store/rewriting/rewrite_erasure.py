@@ -21,13 +21,11 @@ _EMPTY: Final = pack.object_id(pack.TREE, b"").hex()
 
 
 @dataclass(slots=True)
-class Erasure:
-    """A history without a device, and what it held of the device."""
+class Forgotten:
+    """What the histories held of an erased device."""
 
-    made: Made = field(default_factory=Made)
     #: How many commits were dropped.
     commits: int = 0
-    #: The ids of the backups of the device.
     backup_ids: list[str] = field(default_factory=list)
 
 
@@ -43,7 +41,8 @@ class Eraser:
         self._git = repository.git
         self._device = device_id
         self._writer = writer
-        self._found = Erasure()
+        self.forgotten = Forgotten()
+        self._made = Made()
         #: What replaces each commit: its new id, or that of its parent's replacement; None if there
         #: is none.
         self._now: dict[str, str | None] = {}
@@ -56,7 +55,7 @@ class Eraser:
         self._written = b""
         self._uniform = True
 
-    def write(self, tip: str) -> Erasure:
+    def write(self, tip: str) -> Made:
         """Write the history of `tip` without the device; durable when this returns.
 
         If nothing changes, nothing is written, and the new tip is `tip`. The result does not repeat
@@ -66,21 +65,21 @@ class Eraser:
             RepositoryDamaged: an object that is needed is missing.
             OSError: the file system refused.
         """
-        found = self._found = Erasure()
+        made = self._made = Made()
         order = SortMode.TOPOLOGICAL | SortMode.REVERSE
         ids = [str(commit.id) for commit in self._git.walk(pygit2.Oid(hex=tip), order)]
         for number, sha in enumerate(ids):
             if sha not in self._now:
                 index_build.let_go(self._git, number)
                 self._take(index_build.read_commit(self._git, sha))
-        found.made.tip = self._now[tip]
-        if found.made.changed_ids:
+        made.tip = self._now[tip]
+        if made.changed_ids:
             # The newest state of every other device must be unchanged.
             self._without_device(self._tree_before[tip])
             self._move_root()
             self._writer.check(self._last[2])
         self._writer.flush()
-        return found
+        return made
 
     def _take(self, commit: RawCommit) -> None:
         sha = commit.sha
@@ -90,13 +89,13 @@ class Eraser:
         parents = list(dict.fromkeys(parent for parent in mapped if parent is not None))
         own = headers.id_in_header(commit.raw, DEVICE_ID_HEADER) == self._device
         backup_id = headers.id_in_header(commit.raw, BACKUP_ID_HEADER)
-        made = self._found.made
+        made, forgotten = self._made, self.forgotten
         if self._gives_way(commit, tree, parents, own=own):
             self._now[sha] = parents[0] if parents else None
-            self._found.commits += 1
+            forgotten.commits += 1
             made.changed_ids.append((bytes.fromhex(sha), None))
             if backup_id is not None:
-                self._found.backup_ids.append(backup_id)
+                forgotten.backup_ids.append(backup_id)
                 made.removed.append(RemovedBackup(backup_id, None, sha, commit.committed_s))
             return
         now = sha
@@ -106,7 +105,7 @@ class Eraser:
             now = id_.hex()
             made.changed_ids.append((bytes.fromhex(sha), id_))
             if own and backup_id is not None:
-                self._found.backup_ids.append(backup_id)
+                forgotten.backup_ids.append(backup_id)
         self._now[sha] = now
         self._tree_now[now] = tree
 

@@ -24,13 +24,6 @@ class Selection:
     #: The commit below the first one, 40 hex digits; None if there is none.
     base: str | None = None
 
-    def first_affected(self) -> int | None:
-        """The index of the first commit that changes; None if all stay as they are."""
-        for number, (keep, drop) in enumerate(zip(self.keep, self.drop_binary, strict=True)):
-            if not keep or drop:
-                return number
-        return None
-
 
 def write_selection(
     repository: TenantRepository, writer: HistoryWriter, selection: Selection
@@ -43,8 +36,8 @@ def write_selection(
         OSError: the file system refused.
     """
     git, name = repository.git, repository.path.name
-    first = selection.first_affected()
-    assert first is not None, "there is nothing to rewrite"
+    stays = [k and not d for k, d in zip(selection.keep, selection.drop_binary, strict=True)]
+    first = stays.index(False)
     tip = selection.commits[first - 1].id.hex() if first else selection.base
     if tip is not None:
         writer.go_on_from(tip)
