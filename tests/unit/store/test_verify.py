@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from confkeep.errors import RepositoryBusy
+from confkeep.errors import InvalidInput, RepositoryBusy
 from tests.damage import flip, flipped, loose, loosen, offset_at
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
@@ -24,7 +24,7 @@ from worker.store.repository.tenant_repository import create_repository, open_re
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_refs import check_refs
-from worker.store.upkeep.verify_report import Kind, Outcome, Report
+from worker.store.upkeep.verify_report import Kind, Outcome, Report, parse_subset
 from worker.store.writing.commit import open_for_writing
 
 
@@ -205,9 +205,9 @@ def test_subsets_together_see_every_object(store: Path) -> None:
     parts = [verify_repository(path, subset=(part, 5)).objects for part in range(1, 6)]
     assert sum(parts) == whole
     assert all(part < whole for part in parts)
-    for wrong in ((0, 5), (6, 5), (1, 0)):
-        with pytest.raises(ValueError, match="subset"):
-            verify_repository(path, subset=wrong)
+    for wrong in ("0/5", "6/5", "1/0"):
+        with pytest.raises(InvalidInput, match="subset"):
+            parse_subset(wrong)
 
 
 def test_a_limit_of_time_is_kept_and_told(store: Path) -> None:

@@ -83,7 +83,9 @@ def repair_repository(
     # Only where nothing else is wrong: then the verification found each object sound in some file.
     if report.complete and {finding.kind for finding in done.left} == {Kind.PACK}:
         there = [finding for finding in done.left if (path / finding.place).exists()]
-        _write_packs_anew(path)
+        # Git takes each object from a file in which it is sound, or fails, and then no pack goes.
+        with suppress(MaintenanceFailed, RepositoryDamaged):
+            repack(path, full=True)
         gone = [finding for finding in there if not (path / finding.place).exists()]
         done.left = [finding for finding in done.left if finding not in gone]
         done.mended += gone
@@ -146,15 +148,6 @@ def _rebuild_idx(idx: Path) -> bool:
     finally:
         made.unlink(missing_ok=True)
     return True
-
-
-def _write_packs_anew(path: Path) -> None:
-    """Let git write one pack of all objects: a damaged one is then superfluous, and goes.
-
-    Git takes each object from a file in which it is sound, or fails, and then nothing goes.
-    """
-    with suppress(MaintenanceFailed, RepositoryDamaged):
-        repack(path, full=True)
 
 
 def _rebuild_index(path: Path, progress: Progress | None) -> bool:

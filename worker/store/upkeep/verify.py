@@ -86,7 +86,7 @@ def verify_repository(
     """Verify the repository at `path`. Reports what it finds, never raises it; changes nothing.
 
     Args:
-        subset: `(n, t)`: inflate and hash only the n-th of t parts of the objects, n from 1;
+        subset: `(n, t)`, as `parse_subset` gives it: inflate and hash only the n-th of t parts of the objects, n from 1;
             everything else is checked in full. t runs, one for each n, cover every object.
         max_duration_s: stop after so many seconds; the report is then not `complete`.
         lock_wait_s: how many seconds to wait for a moment without writers, to tell leftover files
@@ -96,11 +96,8 @@ def verify_repository(
         stop: called now and then; if it returns True, the verification ends as at the time limit.
 
     Raises:
-        ValueError: `subset` is not `1 <= n <= t`.
         GitUnavailable: there is no usable git; nothing was looked at.
     """
-    if subset is not None and not 1 <= subset[0] <= subset[1]:
-        raise ValueError("subset must be (n, t) with 1 <= n <= t")
     require_git()
     start = time.monotonic()
     end = math.inf if max_duration_s is None else start + max_duration_s
