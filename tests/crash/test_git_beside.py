@@ -67,6 +67,12 @@ def keeps_of(path: Path) -> list[str]:
     return [name for name in os.listdir(path / "objects" / "pack") if name.endswith(".keep")]
 
 
+def assert_well(path: Path) -> None:
+    assert keeps_of(path) == []
+    assert_readable(path)
+    assert verify_repository(path).findings == []
+
+
 def problem_of(path: Path, moment: str, command: str, *options: str) -> str | None:
     """What is wrong after a git command at that moment of a commit."""
     first, second = batches()
@@ -81,9 +87,7 @@ def problem_of(path: Path, moment: str, command: str, *options: str) -> str | No
     try:
         assert (problem, code) == ("", 0), err
         assert committed_ids(path) == [backup.backup_id for backup in (*second, *first)]
-        assert keeps_of(path) == []
-        assert_readable(path)
-        assert verify_repository(path).findings == []
+        assert_well(path)
     except AssertionError as error:
         return str(error)
     return None
@@ -179,12 +183,8 @@ def test_git_in_a_loop_beside_a_writer_loses_nothing(seconds: float, tmp_path: P
     # The one that was being committed when the writer was killed may be there.
     assert committed_ids(path)[: len(acknowledged)] == acknowledged
     assert len(committed_ids(path)) <= len(acknowledged) + 1
-    assert keeps_of(path) == []
-    assert_readable(path)
-    assert (
-        git(path, "rev-list", "--count", "main").strip() == str(len(committed_ids(path))).encode()
-    )
-    assert verify_repository(path).findings == []
+    assert_well(path)
+    assert int(git(path, "rev-list", "--count", "main")) == len(committed_ids(path))
 
 
 @pytest.mark.parametrize("moment", ["pack-kept", "pack-renamed", "idx-renamed", "pack-durable"])
@@ -234,9 +234,7 @@ def test_git_beside_retention_and_its_undo_loses_nothing(tmp_path: Path) -> None
         rewriter.run(path, grace_s=0)
     assert {"pack-durable", "old-kept", "ref-moved", "pruned"} <= set(names)
     assert len(backup_ids(path)) == 6
-    assert keeps_of(path) == []
-    assert_readable(path)
-    assert verify_repository(path).findings == []
+    assert_well(path)
     assert rewriter.problem_of(path, old_ids, least=1) is None
 
 
@@ -249,8 +247,6 @@ def test_git_beside_an_erasure_loses_nothing_else(tmp_path: Path) -> None:
     with git_at_every_failpoint(path) as names:
         forget_device(path, DEVICES[0], now_s=NOW_S)
     assert {"pack-durable", "branches-moved", "pruned"} <= set(names)
-    assert keeps_of(path) == []
-    assert_readable(path)
-    assert verify_repository(path).findings == []
+    assert_well(path)
     kept = [b.backup_id for b in rewriter.given() if b.device_id != DEVICES[0]]
     assert backup_ids(path) == kept

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from confkeep.errors import RemovedByRetention, StoreError
 from tests.crash import rewriter
@@ -166,23 +166,43 @@ def _in_prune(folder: str, *, gone: bool) -> None:
     _within(prune, "prune", lambda name: name.endswith(folder) and going is gone)
 
 
-MUTANTS: dict[str, Callable[[], None]] = {
-    "main not synced before the map is settled": lambda: _nothing_done(
-        refs, "sync_main", id_map, "settle"
+class Mutant(NamedTuple):
+    """A sync that is left out."""
+
+    #: The scenario of `test_upkeep` that tells it.
+    scenario: str
+    leave_out: Callable[[], None]
+    #: The failpoint at which the run is ended.
+    kill_at: str = ""
+
+
+MUTANTS = {
+    "main not synced before the map is settled": Mutant(
+        "a map that retention left", lambda: _nothing_done(refs, "sync_main", id_map, "settle")
     ),
-    "what was found not finished": lambda: _nothing_done(
-        commit, "finish", commit.Writer, "find_committed"
+    "what was found not finished": Mutant(
+        "what is found", lambda: _nothing_done(commit, "finish", commit.Writer, "find_committed")
     ),
-    "an unknown outcome not finished": lambda: _nothing_done(commit, "finish", commit, "move_main"),
-    "the folder of packs not synced before old ones go": lambda: _in_prune("/pack", gone=False),
-    "the folder of the commit-graph not synced before packs go": lambda: _in_prune(
-        "/info", gone=False
+    "an unknown outcome not finished": Mutant(
+        "unknown outcome", lambda: _nothing_done(commit, "finish", commit, "move_main")
     ),
-    "the folder of packs not synced after old ones went": lambda: _in_prune("/pack", gone=True),
-    "deleted refs not synced": lambda: _within(refs, "delete_refs"),
-    "a created ref not synced": lambda: _within(refs, "create_ref"),
-    "the folder of the pending map not synced": lambda: _within(id_map, "write_pending"),
-    "the folder of a replaced file not synced": lambda: _within(durable, "replace_file"),
+    "the folder of packs not synced before old ones go": Mutant(
+        "prune", lambda: _in_prune("/pack", gone=False)
+    ),
+    "the folder of the commit-graph not synced before packs go": Mutant(
+        "prune", lambda: _in_prune("/info", gone=False)
+    ),
+    "the folder of packs not synced after old ones went": Mutant(
+        "erasure", lambda: _in_prune("/pack", gone=True)
+    ),
+    "deleted refs not synced": Mutant("prune", lambda: _within(refs, "delete_refs")),
+    "a created ref not synced": Mutant("retention", lambda: _within(refs, "create_ref")),
+    "the folder of the pending map not synced": Mutant(
+        "erasure", lambda: _within(id_map, "write_pending"), "rewritten"
+    ),
+    "the folder of a replaced file not synced": Mutant(
+        "a tenant's own rules", lambda: _within(durable, "replace_file")
+    ),
 }
 
 
@@ -317,7 +337,7 @@ def main() -> int:
     parser.add_argument("--mutant", choices=MUTANTS)
     arguments = parser.parse_args()
     if arguments.mutant:
-        MUTANTS[arguments.mutant]()
+        MUTANTS[arguments.mutant].leave_out()
     if arguments.kill_at:
         die_at(arguments.kill_at)
     try:

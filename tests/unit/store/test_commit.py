@@ -18,7 +18,7 @@ from tests.judge import assert_sound, git
 from worker.store.git import durable
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import TenantRepository, create_repository
-from worker.store.writing.commit import Writer, open_for_writing
+from worker.store.writing.commit import Writer
 
 NOW_S = 1_760_000_000
 DEVICE = "11111111-2222-3333-4444-555555555555"
@@ -241,16 +241,6 @@ def test_a_batch_costs_five_syncs(writer: Writer, monkeypatch: pytest.MonkeyPatc
     assert len(synced) == 5, synced
     # The disk has all files before it is waited for.
     assert len(began) == 3, began
-
-
-def test_a_packed_ref_is_found_and_moved(repository: TenantRepository, writer: Writer) -> None:
-    writer.commit_backups([_backup()])
-    git(repository.path, "pack-refs", "--all", "--prune")
-    assert not (repository.path / "refs" / "heads" / "main").exists()
-    with open_for_writing(repository.path) as writer:
-        (answer,) = writer.commit_backups([_backup(b"b\n")])
-    assert _git(repository, "rev-list", "--count", "main").strip() == "2"
-    assert _git(repository, "rev-parse", "main").strip() == answer.sha
 
 
 def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(

@@ -10,24 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from confkeep.labels import Labels
-from tests.histories import device_ids
+from tests.unit.store.test_labels import CORE, EDGE, capture, commit
 from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
-from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import open_repository
-from worker.store.writing.commit import open_for_writing
-
-CORE, EDGE = device_ids(2)
-
-
-def capture(device: str, number: int, **labels: str) -> Backup:
-    export = f"/system identity\nset name=own{number}\n".encode()
-    return Backup(str(uuid.uuid4()), device, export, None, "poll", labels=Labels(**labels))
-
-
-def commit(path: Path, *backups: Backup) -> list[str]:
-    with open_for_writing(path) as writer:
-        return [answer.sha for answer in writer.commit_backups(backups)]
 
 
 @pytest.fixture
