@@ -1,53 +1,24 @@
 """The one tree of errors that confkeep raises, with hints and exit codes.
 
     ConfkeepError
-    ├── InvalidInput              what the caller gave is wrong; the message names field and limit
-    │   ├── InvalidBackup         a backup that enqueue refuses
-    │   │   └── BackupIdConflict  the backup_id was used before, for other bytes
-    │   ├── MessageRefused        a Celery message that workers refuse
-    │   ├── InvalidSettings       an environment variable is missing or wrong
-    │   ├── InvalidId             not an id, or a prefix that matches none or several (also a KeyError)
-    │   │   └── UnknownBackup     no backup of that backup_id is known
-    │   └── TooLarge              what was sent is larger than the limit
-    ├── AccessDenied              a token is missing, unknown, expired or revoked
-    │   ├── NotAllowed            the token does not allow this
-    │   └── TooManyRequests       the token's bound of requests or bytes is reached
-    ├── QueueError                Redis, the inbox or the lock
-    │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
-    │   │   ├── NotPermitted      the server's rules forbid it to this user
-    │   │   ├── OddValue          a key of confkeep's holds a foreign value
-    │   │   └── TooFewReplicas    fewer replicas confirmed than are required
-    │   ├── BrokerVolatile        Redis is configured so that it may lose data
-    │   ├── InboxFull             a limit on waiting backups is reached
-    │   ├── TenantLocked          another process holds the tenant lock
-    │   ├── StagingUnavailable    the shared volume is full, read-only or forbidden
-    │   ├── BackupsWaiting        the device or tenant to erase has uncommitted backups
-    │   └── NoReceipt             an accepted backup is not in git yet, or no worker answered
-    ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
-    │   ├── StagedBytesMissing    its bytes are not in staging
-    │   ├── StagedBytesDamaged    its bytes differ from those that were accepted
-    │   ├── EntryMissing          the inbox has lost its entry
-    │   └── NotSigned             its inbox entry has no valid signature
-    ├── Unhealthy                 a health probe failed
-    │   ├── NotAlive              no worker runs, or its loop hangs: restart it
-    │   └── NotReady              the worker runs and cannot commit now: wait
-    ├── ExtraMissing              an optional library is not installed
-    ├── NotDelivered              a webhook or a digest did not reach its receiver
-    └── StoreError                a tenant's git repository
-        ├── StoreMissing          the folder of all repositories is missing
-        ├── StoreNotShared        workers of one shard see different stores
-        ├── NotInStore            no such repository, commit, device or file (also a KeyError)
-        │   └── RemovedByRetention    retention or an erasure removed it
-        ├── UndoImpossible        retention's rewrite can no longer be undone
-        ├── ErasureIncomplete     data of a forgotten device is still there
-        ├── RepositoryBusy        another writer moved the ref or holds its lock
-        ├── RepositoryDamaged     files on disk contradict git
-        │   └── SideFileDamaged   a file beside git's own is damaged
-        ├── RestoreFailed         a drill's restored file differs from the history
-        ├── StoreUnavailable      the file system is full, read-only or forbidden
-        │   └── NotOwner          the files belong to another user
-        ├── GitUnavailable        git is missing or too old for maintenance
-        └── MaintenanceFailed     git failed or timed out; nothing was removed
+    ├── InvalidInput      what the caller gave is wrong; the message names field and limit
+    │                     InvalidBackup, BackupIdConflict, MessageRefused, InvalidSettings, InvalidId,
+    │                     UnknownBackup, TooLarge
+    ├── AccessDenied      a token is missing, unknown, expired or revoked, or does not allow it
+    │                     NotAllowed, TooManyRequests
+    ├── QueueError        Redis, the inbox or the lock
+    │                     BrokerUnavailable, NotPermitted, OddValue, TooFewReplicas, BrokerVolatile,
+    │                     InboxFull, TenantLocked, StagingUnavailable, BackupsWaiting, NoReceipt
+    ├── PoisonedBackup    this backup can never be committed; it becomes a dead letter
+    │                     StagedBytesMissing, StagedBytesDamaged, EntryMissing, NotSigned
+    ├── Unhealthy         a health probe failed
+    │                     NotAlive, NotReady
+    ├── ExtraMissing      an optional library is not installed
+    ├── NotDelivered      a webhook or a digest did not reach its receiver
+    └── StoreError        a tenant's git repository
+                          StoreMissing, StoreNotShared, NotInStore, RemovedByRetention, UndoImpossible,
+                          ErasureIncomplete, RepositoryBusy, RepositoryDamaged, SideFileDamaged,
+                          RestoreFailed, StoreUnavailable, NotOwner, GitUnavailable, MaintenanceFailed
 
 `args` are JSON values from which Celery rebuilds the error in another process.
 No message holds a payload, a password or a secret.

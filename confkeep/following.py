@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 import redis
@@ -99,26 +100,19 @@ def events(
         BrokerUnavailable, NoReceipt: without `follow`: Redis, or a worker that has to be asked, did not answer.
     """
     names = None if tenants is None else {checked_uuid("tenants", one) for one in tenants}
-    return Events(cursor, names, None if types is None else frozenset(types), follow=follow)
+    return Events(cursor, names, None if types is None else frozenset(types), follow)
 
 
+@dataclass(eq=False, repr=False)
 class Events:
     """Events to go through, once."""
 
-    def __init__(
-        self,
-        cursor: str | None,
-        tenants: Collection[str] | None,
-        types: Collection[str] | None,
-        *,
-        follow: bool,
-    ) -> None:
-        self._cursor = cursor
-        self._tenants = tenants
-        self._types = types
-        self._follow = follow
-        #: Where the stream ended at the first look; None: nobody has looked, or it is followed.
-        self._end: Place | None = None
+    _cursor: str | None
+    _tenants: Collection[str] | None
+    _types: Collection[str] | None
+    _follow: bool
+    #: Where the stream ended at the first look; None: nobody has looked, or it is followed.
+    _end: Place | None = None
 
     def __iter__(self) -> Iterator[Event]:
         while True:

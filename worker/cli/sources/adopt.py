@@ -9,7 +9,8 @@ from confkeep.errors import InvalidInput, StoreError
 from worker.cli.findings import error_of, print_report
 from worker.cli.terminal import Terminal, count_text, first_line
 from worker.store.repository.tenant_repository import repository_path, tenants_of
-from worker.store.upkeep.adopt import Adopted, State, adopt, look
+from worker.store.upkeep.adopt import State, adopt, look
+from worker.store.upkeep.verify_report import Report
 
 
 def run(
@@ -36,7 +37,7 @@ def run(
             hint="Rename each to UUID.git, or import them as another tool's with --from oxidized.",
         )
     states: dict[str, State] = {}
-    adopted: dict[str, Adopted] = {}
+    reports: dict[str, Report] = {}
     failed: dict[str, StoreError] = {}
     for tenant_id, path in paths.items():
         try:
@@ -44,15 +45,14 @@ def run(
                 states[tenant_id] = look(path)
                 continue
             with terminal.phases(tenant_id) as tell:
-                adopted[tenant_id] = adopt(path, pack=pack, progress=tell)
-            states[tenant_id] = adopted[tenant_id].after
+                adopted = adopt(path, pack=pack, progress=tell)
+            states[tenant_id], reports[tenant_id] = adopted.after, adopted.report
         except StoreError as error:
             failed[tenant_id] = error
-    reports = {tenant_id: one.report for tenant_id, one in adopted.items()}
     if as_json:
         terminal.json(
             {
-                "adopted": len(adopted),
+                "adopted": len(reports),
                 "tenants": {
                     tenant_id: {
                         **asdict(state),
