@@ -55,7 +55,7 @@ class Export:
         return self.header if self.header.date() == date.date() else date
 
 
-def read_export(path: Path, said: str | None = None) -> Export:
+def read_export(path: Path, said: str | None) -> Export:
     """Read what an export says of its date: its name, and no more than the start of the file.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -48,12 +48,13 @@ def scan(
             says whose the devices are, or nothing tells a device's newest export.
     """
     names = names or Names()
-    files = _candidates(folder)
-    paths = [file.relative_to(folder) for file in files]
+    files = _below(folder)
+    exports = layouts.exports_among([path for path in files if (folder / path).is_file()])
+    paths = layouts.of_one_depth(exports)
     if not paths:
         raise InvalidInput(
             "DIR",
-            f"no export in {folder}: {_instead(folder)}",
+            f"no export in {folder}: {_instead(files)}",
             hint="Name the folder that holds the exports, or say with --from what it is.",
         )
     chosen, tenant = decide(
@@ -61,23 +62,23 @@ def scan(
     )
     devices: dict[str, dict[str, _Device]] = {}
     taken: set[Path] = set()
-    for file, path in zip(files, paths, strict=True):
+    for path in paths:
         place = chosen.read(path)
         if place is None:
             continue
         whose = tenant or place.tenant or ""
         row = names.find(whose, place.name(folder.resolve().name))
-        taken.add(file)
+        taken.add(path)
         if not row.skip:
             device = devices.setdefault(whose, {}).setdefault(row.source, _Device(row, []))
-            device.exports.append(read_export(file, place.date))
+            device.exports.append(read_export(folder / path, place.date))
     every = [device for each in devices.values() for device in each.values()]
     known, notes = _known_readings(every) if order is None else (set(), [])
     captures: list[Capture] = []
     for each in devices.values():
         captures += interleaved([device.captures(order, known) for device in each.values()])
     notes.insert(0, f"the paths are read as {chosen.text}")
-    return Found(captures, names.made, _left_out(folder, taken, chosen.text), notes)
+    return Found(captures, names.made, _left_out(files, taken, chosen.text), notes)
 
 
 def decide(
@@ -122,28 +123,19 @@ def decide(
     return layout, tenant
 
 
-def _candidates(folder: Path) -> list[Path]:
-    """The exports below a folder; those that lie as deep as most of them."""
-    files = [
-        Path(below, name).relative_to(folder)
-        for below, names in _walk(folder)
-        for name in names
-        if Path(below, name).is_file()
-    ]
-    return [folder / path for path in layouts.of_one_depth(layouts.exports_among(files))]
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder below, and the names of its files, in order and without hidden ones."""
-    for below, folders, files in os.walk(folder):
+def _below(folder: Path) -> list[Path]:
+    """The files below a folder, relative to it, in order and without hidden ones."""
+    found: list[Path] = []
+    for below, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield below, sorted(name for name in files if not name.startswith("."))
+        place = Path(below).relative_to(folder)
+        found += [place / name for name in sorted(names) if not name.startswith(".")]
+    return found
 
 
-def _instead(folder: Path) -> str:
+def _instead(files: Iterable[Path]) -> str:
     """What is in a folder without exports, and what would work."""
-    names = [name for _below, names in _walk(folder) for name in names]
-    endings = Counter(Path(name).suffix.lower() or "no ending" for name in names)
+    endings = Counter(path.suffix.lower() or "no ending" for path in files)
     if not endings:
         return "it holds no file"
     held = ", ".join(f"{number} with {ending}" for ending, number in endings.most_common(5))
@@ -198,20 +190,15 @@ def _known_readings(devices: Iterable[_Device]) -> tuple[set[str], list[str]]:
     return set(known), notes
 
 
-def _left_out(folder: Path, taken: Collection[Path], layout: str) -> list[str]:
-    """A line for each file below the folder that is neither a capture nor beside one."""
-    beside = {path.with_suffix(".backup") for path in taken}
-    found = []
-    for below, names in _walk(folder):
-        for name in names:
-            path = Path(below, name)
-            if path in taken or path in beside:
-                continue
-            place = path.relative_to(folder)
-            if path.suffix.lower() == ".backup":
-                found.append(f"{place} has no export beside it and was left out")
-            elif path.suffix.lower() == ".rsc":
-                found.append(f"{place} was left out: the paths are read as {layout}")
-            else:
-                found.append(f"{place} was left out: it is no export")
-    return found
+def _left_out(files: Iterable[Path], taken: Collection[Path], layout: str) -> list[str]:
+    """A line for each file that is neither a capture nor beside one."""
+    known = {*taken, *(path.with_suffix(".backup") for path in taken)}
+    why = {
+        ".backup": "has no export beside it and was left out",
+        ".rsc": f"was left out: the paths are read as {layout}",
+    }
+    return [
+        f"{path} {why.get(path.suffix.lower(), 'was left out: it is no export')}"
+        for path in files
+        if path not in known
+    ]
