@@ -42,15 +42,14 @@ def tenant_text(tenant_id: str) -> str:
     return printable(str(Called(tenant_id, Labels(tenant_name(tenant_id)))))
 
 
-def tenant_name(tenant_id: str, store: Path | None = None) -> str | None:
+def tenant_name(tenant_id: str) -> str | None:
     """What a tenant is called, for `--json`; None if it has no name, or none is known here.
 
     Args:
         tenant_id: may be what somebody else wrote into Redis; what is no id has no name.
-        store: None for the one that the settings name.
     """
     try:
-        return called_tenant(store or get_settings().git_store_path, tenant_id).name
+        return called_tenant(get_settings().git_store_path, tenant_id).name
     except InvalidId:
         return None
 

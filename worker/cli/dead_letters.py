@@ -125,9 +125,11 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
       confkeep dead-letters show 5d2f0c1a --export > core1.rsc
     """
     settings, client = _open(terminal)
-    letter = _find(client, backup_id)
+    letter = _find(_known(client), backup_id)
     entry = dead_letters.entry_of(letter)
-    found = None if entry is None else _staged(client, settings, letter, entry)
+    found = None
+    if entry is not None:
+        (found,) = staging.of_entry(entry, settings, client).read(letter.tenant_id, [entry])
     there = None if found is None else len(found.export) + len(found.binary or b"")
     if export:
         _write_export(terminal, letter, entry, found)
@@ -225,17 +227,12 @@ def _open(terminal: Terminal) -> tuple[Settings, redis.Redis]:
     return settings, get_client(settings)
 
 
-def _find(client: redis.Redis, given: str) -> DeadLetter:
-    known = {letter.backup_id: letter for letter in dead_letters.list_dead_letters(client)}
-    return known[_named(given, known)]
+def _known(client: redis.Redis) -> dict[str, DeadLetter]:
+    return {letter.backup_id: letter for letter in dead_letters.list_dead_letters(client)}
 
 
-def _named(given: str, known: dict[str, DeadLetter]) -> str:
-    return (
-        given
-        if given in known
-        else find_one("BACKUP_ID", given, list(known), "confkeep dead-letters list")
-    )
+def _find(known: dict[str, DeadLetter], given: str) -> DeadLetter:
+    return known[find_one("BACKUP_ID", given, known, "confkeep dead-letters list")]
 
 
 def _chosen(
@@ -254,21 +251,15 @@ def _chosen(
     """
     if bool(given) == all_letters:
         raise click.UsageError("Give either ids of backups or --all.")
-    known = {letter.backup_id: letter for letter in dead_letters.list_dead_letters(client)}
+    known = _known(client)
     if given:
-        return [known[name] for name in dict.fromkeys(_named(one, known) for one in given)]
+        found = (_find(known, one) for one in given)
+        return list({letter.backup_id: letter for letter in found}.values())
     if known and not yes:
         words = f"{what} {len(known)}"
         terminal.note(f"There are {count_text(len(known), 'dead letter')}.")
         terminal.confirm(f"Type `{words}` to go on", lambda typed: typed == words)
     return list(known.values())
-
-
-def _staged(
-    client: redis.Redis, settings: Settings, letter: DeadLetter, entry: Entry
-) -> Contents | None:
-    (found,) = staging.of_entry(entry, settings, client).read(letter.tenant_id, [entry])
-    return found
 
 
 def _write_export(

@@ -156,9 +156,7 @@ def _open(terminal: Terminal) -> redis.Redis:
 
 def _find(client: redis.Redis, given: str) -> Refused:
     known = {one.refused_id: one for one in refused.list_refused(client)}
-    if given not in known:
-        given = find_one("REFUSED_ID", given, list(known), "confkeep refused list")
-    return known[given]
+    return known[find_one("REFUSED_ID", given, known, "confkeep refused list")]
 
 
 def _json(one: Refused) -> dict[str, object]:

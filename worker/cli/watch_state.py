@@ -109,16 +109,13 @@ def look(client: redis.Redis, settings: Settings) -> Snapshot:
         recent=recent,
         dead_count=int(dead_count),
         dead=list_dead_letters(client) if 0 < int(dead_count) <= _DEAD else [],
-        tenant_names=_names(settings, chain(*shown)),
+        tenant_names=_names(chain(*shown)),
     )
 
 
-def _names(settings: Settings, tenant_ids: Iterable[str]) -> dict[str, str]:
+def _names(tenant_ids: Iterable[str]) -> dict[str, str]:
     """Read at each look, since a tenant may be renamed meanwhile."""
-    found = {
-        tenant_id: tenant_name(tenant_id, settings.git_store_path)
-        for tenant_id in dict.fromkeys(tenant_ids)
-    }
+    found = {tenant_id: tenant_name(tenant_id) for tenant_id in dict.fromkeys(tenant_ids)}
     return {tenant_id: name for tenant_id, name in found.items() if name is not None}
 
 

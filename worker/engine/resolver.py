@@ -235,7 +235,7 @@ def _whole(given: str) -> str | None:
 
 
 def find_one(field: str, given: str, known: Collection[str], listed_by: str) -> str:
-    """The one id of `known` that begins with `given`, which may leave dashes out.
+    """The id of `known` that is `given`, or the only one that begins with it; dashes may be left out.
 
     Args:
         listed_by: the command that lists them, for the error.
@@ -244,6 +244,8 @@ def find_one(field: str, given: str, known: Collection[str], listed_by: str) -> 
         InvalidId: `given` is no beginning of an id, or no id or several begin with it. The error names
             `field` and some of `known`.
     """
+    if given in known:
+        return given
     hint = f"`{listed_by}` lists them."
     if not _is_beginning(given):
         problem = f"must be a UUID, or its first {MIN_PREFIX} or more digits"
