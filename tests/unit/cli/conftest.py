@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from confkeep.settings import get_settings
+from confkeep.broker.connections import get_client
+from confkeep.queue import wakeups
+from confkeep.settings import get_settings, load_settings
 from tests.judge import assert_all_readable
 from worker.cli import cli
 from worker.cli.terminal import Terminal
+from worker.process.local import EmbeddedServer
 from worker.store.repository.backup import Backup, Committed
 from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.writing.commit import Writer
@@ -57,6 +61,23 @@ class Store:
         self.commits.append(committed)
         return committed
 
+    def add_at(
+        self,
+        committed_at: dt.datetime,
+        device_id: str,
+        export: bytes = b"/ip\n",
+        tenant_id: str = TENANT,
+    ) -> None:
+        """Commit one backup as if it were then."""
+        backup = Backup(str(uuid.uuid4()), device_id, export, None, "m")
+        repository = create_repository(repository_path(self.path, tenant_id))
+        now_s = int(committed_at.timestamp())
+        Writer(repository).commit_backups([backup], now_s=now_s)
+
+
+def hours_ago(hours: float) -> dt.datetime:
+    return dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours)
+
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
@@ -70,6 +91,22 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     yield Store(path)
     get_settings.cache_clear()
     assert_all_readable(path)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(store: Store, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
+    """An empty server, which the settings name. Nobody hears of wake-ups."""
+    monkeypatch.setenv("CONFKEEP_REDIS_URL", server.url)
+    monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)
+    client = get_client(load_settings())
+    client.flushall()
+    return client
 
 
 @pytest.fixture(scope="session")

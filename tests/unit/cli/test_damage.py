@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from confkeep.errors import ConfkeepError, RepositoryDamaged
@@ -240,16 +241,10 @@ def test_a_damaged_map_of_ids_does_not_end_verify(damaged: Callable[[], Path]) -
 
 
 def test_status_bears_one_repository_that_cannot_be_read(
-    store: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+    store: Store, confkeep: Confkeep, client: redis.Redis
 ) -> None:
-    import fakeredis
-
-    from worker.cli import status
-
     for tenant in (TENANT, OTHER_TENANT):
         store.add(ROUTER, b"/ip\n", tenant_id=tenant)
-    client = fakeredis.FakeRedis()
-    monkeypatch.setattr(status, "get_client", lambda _settings: client)
     path = repository_path(store.path, TENANT)
     state, main = path / "confkeep.maintenance", path / "refs/heads/main"
     good = main.read_bytes()

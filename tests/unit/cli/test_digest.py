@@ -9,13 +9,10 @@ import json
 import socketserver
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import ClassVar
 
-import fakeredis
 import pytest
 import redis
 
@@ -25,7 +22,7 @@ from tasks import digest as task
 from tests.receiving import Receiver, answer, receiving
 from tests.turns import submission
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.cli import digest as command
+from tests.unit.cli.test_drill import Page
 from worker.hooks import digest as digest_module
 from worker.hooks import notify
 from worker.hooks.digest import Changed, Digest, digest_of
@@ -33,9 +30,7 @@ from worker.hooks.digest_html import html_of
 from worker.hooks.digest_text import CUTS, fitting, json_of, text_of, title_of
 from worker.queue import dead_letters
 from worker.queue.inbox import Inbox
-from worker.store.repository.backup import Backup
-from worker.store.repository.tenant_repository import create_repository, repository_path
-from worker.store.writing.commit import Writer
+from worker.store.repository.tenant_repository import repository_path
 
 # A plugin of apprise's imports it.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -46,13 +41,6 @@ BEFORE = b"# 2026-09-30 03:00:00 by RouterOS 7.16\n/ip address\nadd address=10.0
 AFTER = b"# 2026-10-01 03:00:00 by RouterOS 7.16\n/ip address\nadd address=10.0.0.2/24\n"
 SECRETS = b'/ppp secret\nadd name=a password="hunter2-before"\n'
 SECRETS_AFTER = b'/ppp secret\nadd name=a password="hunter2-after"\n'
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with fakeredis.FakeRedis() as fake:
-        monkeypatch.setattr(command, "get_client", lambda _settings: fake)
-        yield fake
 
 
 @pytest.fixture
@@ -68,13 +56,6 @@ def digest(client: redis.Redis, store: Store, since_s: float = DAY_S) -> Digest:
     return digest_of(client, path, since, stale_after_s=DAY_S)
 
 
-def commit(store: Store, device_id: str, export: bytes, at: dt.datetime) -> None:
-    """Commit a backup as if it were then."""
-    backup = Backup(str(uuid.uuid4()), device_id, export, None, "m")
-    writer = Writer(create_repository(repository_path(store.path, TENANT)))
-    writer.commit_backups([backup], now_s=int(at.timestamp()))
-
-
 NOW = dt.datetime(2026, 10, 3, 6, tzinfo=dt.UTC)
 YESTERDAY, BEFORE_THAT = NOW - dt.timedelta(hours=9), NOW - dt.timedelta(hours=33)
 
@@ -88,10 +69,10 @@ def test_what_changed_is_told_and_a_new_date_is_no_change(
     client: redis.Redis, store: Store
 ) -> None:
     for device in (ROUTER, SWITCH):
-        commit(store, device, BEFORE, BEFORE_THAT)
-        commit(store, device, BEFORE.replace(b"09-30", b"10-02"), YESTERDAY)
-    commit(store, ROUTER, AFTER, YESTERDAY)
-    commit(store, NEW, BEFORE, YESTERDAY)
+        store.add_at(BEFORE_THAT, device, BEFORE)
+        store.add_at(YESTERDAY, device, BEFORE.replace(b"09-30", b"10-02"))
+    store.add_at(YESTERDAY, ROUTER, AFTER)
+    store.add_at(YESTERDAY, NEW, BEFORE)
     found = of_a_day(client, store)
     assert found.devices == 3
     new, changed = sorted(found.changed, key=lambda one: not one.new)
@@ -104,8 +85,8 @@ def test_what_changed_is_told_and_a_new_date_is_no_change(
 def test_a_difference_shows_that_a_secret_changed_and_not_which(
     client: redis.Redis, store: Store
 ) -> None:
-    commit(store, ROUTER, BEFORE + SECRETS, BEFORE_THAT)
-    commit(store, ROUTER, AFTER + SECRETS_AFTER, YESTERDAY)
+    store.add_at(BEFORE_THAT, ROUTER, BEFORE + SECRETS)
+    store.add_at(YESTERDAY, ROUTER, AFTER + SECRETS_AFTER)
     found = of_a_day(client, store)
     [changed] = found.changed
     assert changed.diff is not None
@@ -182,17 +163,6 @@ def test_a_large_digest_is_cut_to_what_a_message_takes(client: redis.Redis, stor
     assert "... and 500 more changed" in text_of(large, CUTS[0])
 
 
-class Tags(HTMLParser):
-    """All tags and attributes of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found |= {tag, *(name for name, _ in attrs)}
-
-
 def test_hostile_names_and_lines_are_text_in_a_page(client: redis.Redis, store: Store) -> None:
     hostile = b"<script>alert(1)</script><img src=x onerror=alert(1)>"
     store.add(ROUTER, b"/system identity\nset name=" + hostile + b"\n")
@@ -206,9 +176,7 @@ def test_hostile_names_and_lines_are_text_in_a_page(client: redis.Redis, store: 
         Digest(*(found.tenant, found.since, found.until, 1), [shown], *((), (), ())),
         public_url="https://confkeep.example",
     )
-    tags = Tags()
-    tags.feed(page)
-    assert not tags.found & {"script", "img", "onerror"}
+    assert not {*Page(page).seen} & {"script", "img", "onerror"}
     assert "\x1b" not in page
     assert "\u202e" not in page
     assert f"https://confkeep.example/v1/tenants/{TENANT}/devices/{ROUTER}" in page
@@ -300,14 +268,11 @@ def test_an_extra_that_is_missing_is_named(
         ("apprise", "notify", ["--send", "json://127.0.0.1/"]),
         ("jinja2", "http", ["--html", "page.html"]),
     ):
-        monkeypatch.setitem(sys.modules, library, None)
-        done = confkeep("digest", TENANT, *option)
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, library, None)
+            done = confkeep("digest", TENANT, *option)
         assert done.exit_code == 7
         assert f"pip install 'confkeep[{extra}]'" in done.stderr
-        monkeypatch.undo()
-        get_settings.cache_clear()
-        monkeypatch.setattr(command, "get_client", lambda _settings: client)
-        monkeypatch.setenv("CONFKEEP_GIT_STORE_PATH", str(store.path))
 
 
 def test_the_task_sends_a_message_for_each_tenant_that_has_something_to_say(

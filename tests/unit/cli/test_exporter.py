@@ -8,32 +8,31 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import fakeredis
 import pytest
 import redis
 
 from confkeep.broker import keys
 from confkeep.settings import get_settings
 from tests.scraping import Series, families, series, value
-from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.cli import exporter, one_machine
+from tests.unit.cli.conftest import (
+    OTHER_TENANT,
+    ROUTER,
+    SWITCH,
+    TENANT,
+    Confkeep,
+    Store,
+    hours_ago,
+)
+from worker.cli import one_machine
 from worker.cli.interrupts import Interrupts
 from worker.engine.stale import last_backups
 from worker.figures import deployment_figures, store_figures
 from worker.figures.store_figures import StoreFigures
 from worker.observe import metrics
 from worker.store.repository.tenant_repository import repository_path
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with fakeredis.FakeRedis() as fake:
-        monkeypatch.setattr(exporter, "open_client", lambda *_, **__: fake)
-        yield fake
 
 
 def scraped(confkeep: Confkeep, *options: str) -> Series:
@@ -145,23 +144,12 @@ def test_workers_stalled_inboxes_and_room(
     assert value(found, metrics.QUEUE.name, queue=keys.RECEIVE_QUEUE) == 1
 
 
-def commit_at(store: Store, device_id: str, hours_ago: int, tenant: str = TENANT) -> None:
-    from worker.store.repository.backup import Backup
-    from worker.store.repository.tenant_repository import create_repository
-    from worker.store.writing.commit import Writer
-
-    repository = create_repository(repository_path(store.path, tenant))
-    at = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours_ago)
-    backup = Backup(str(uuid.uuid4()), device_id, b"/ip\n", None, "m")
-    Writer(repository).commit_backups([backup], now_s=int(at.timestamp()))
-
-
 def test_stale_devices_are_those_of_confkeep_stale(
     store: Store, confkeep: Confkeep, client: redis.Redis
 ) -> None:
-    commit_at(store, SWITCH, 50)
-    commit_at(store, ROUTER, 30)
-    commit_at(store, ROUTER, 1, OTHER_TENANT)
+    store.add_at(hours_ago(50), SWITCH)
+    store.add_at(hours_ago(30), ROUTER)
+    store.add_at(hours_ago(1), ROUTER, tenant_id=OTHER_TENANT)
     for age, wanted in (("60h", 0), ("40h", 1), ("26h", 2), ("30m", 3)):
         said = json.loads(confkeep("stale", "--older-than", age, "--json").stdout)
         assert len(said["stale"]) == wanted
@@ -173,8 +161,8 @@ def test_stale_devices_are_those_of_confkeep_stale(
 def test_devices_are_stale_from_the_age_of_the_setting(
     store: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit_at(store, SWITCH, 50)
-    commit_at(store, ROUTER, 30)
+    store.add_at(hours_ago(50), SWITCH)
+    store.add_at(hours_ago(30), ROUTER)
     for hours, wanted in (("40", 1), ("26", 2), ("0", 0)):
         monkeypatch.setenv("CONFKEEP_STALE_HOURS", hours)
         get_settings.cache_clear()
@@ -186,8 +174,8 @@ def test_devices_are_stale_from_the_age_of_the_setting(
 def test_only_tenants_whose_branch_moved_are_read_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit_at(store, ROUTER, 30)
-    commit_at(store, SWITCH, 30, OTHER_TENANT)
+    store.add_at(hours_ago(30), ROUTER)
+    store.add_at(hours_ago(30), SWITCH, tenant_id=OTHER_TENANT)
     read: list[str] = []
 
     def noted(path: Path) -> dict[str, dt.datetime | None]:
@@ -204,7 +192,7 @@ def test_only_tenants_whose_branch_moved_are_read_again(
 
     assert (stale(), sorted(read)) == (2, sorted([TENANT, OTHER_TENANT]))
     read.clear()
-    commit_at(store, ROUTER, 1)
+    store.add_at(hours_ago(1), ROUTER)
     assert (stale(), read) == (1, [TENANT])
     read.clear()
     assert (stale(), read) == (1, [])

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import uuid
 
-import fakeredis
 import pytest
+import redis
 from click.testing import Result
 
 from confkeep.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
 from confkeep.settings import get_settings
 from tests.judge import git
-from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.cli import status
+from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store, hours_ago
 from worker.store.git import flock
 from worker.store.history.index import INDEX_NAME
-from worker.store.repository.backup import Backup
-from worker.store.repository.tenant_repository import create_repository, repository_path
+from worker.store.repository.tenant_repository import repository_path
 from worker.store.upkeep import repack_state
-from worker.store.writing.commit import Writer
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
-
-
-def commit_at(store: Store, device_id: str, age_h: float, export: bytes = b"/ip\n") -> None:
-    """A backup that was committed so many hours ago."""
-    backup = Backup(str(uuid.uuid4()), device_id, export, None, "m")
-    when_s = int(dt.datetime.now(dt.UTC).timestamp() - age_h * 3600)
-    Writer(create_repository(repository_path(store.path, TENANT))).commit_backups(
-        [backup], now_s=when_s
-    )
 
 
 def test_repack_of_one_tenant(filled: Store, confkeep: Confkeep) -> None:
@@ -68,11 +54,11 @@ def test_repack_says_when_git_is_missing(
 
 
 def test_stale_devices(store: Store, confkeep: Confkeep) -> None:
-    commit_at(store, SWITCH, 50)
-    commit_at(store, ROUTER, 30)
+    store.add_at(hours_ago(50), SWITCH)
+    store.add_at(hours_ago(30), ROUTER)
     assert confkeep("stale", "--older-than", "60h").exit_code == 0
     # An unchanged backup counts, though it is no version.
-    commit_at(store, ROUTER, 2)
+    store.add_at(hours_ago(2), ROUTER)
     done = confkeep("stale", "--older-than", "26h")
     assert done.exit_code == 3
     assert SWITCH in done.stdout
@@ -87,7 +73,7 @@ def test_stale_devices(store: Store, confkeep: Confkeep) -> None:
 def test_stale_takes_the_age_of_the_events(
     store: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit_at(store, SWITCH, 30)
+    store.add_at(hours_ago(30), SWITCH)
 
     def stale_of(hours: str, *more: str) -> Result:
         monkeypatch.setenv("CONFKEEP_STALE_HOURS", hours)
@@ -104,16 +90,16 @@ def test_stale_takes_the_age_of_the_events(
 
 @pytest.mark.parametrize("state", ["absent", "behind", "merged"])
 def test_stale_without_a_complete_index(state: str, store: Store, confkeep: Confkeep) -> None:
-    commit_at(store, SWITCH, 50)
-    commit_at(store, ROUTER, 30)
+    store.add_at(hours_ago(50), SWITCH)
+    store.add_at(hours_ago(30), ROUTER)
     path = repository_path(store.path, TENANT)
     index = path / INDEX_NAME
     if state == "behind":
         kept = index.read_bytes()
-        commit_at(store, ROUTER, 2)
+        store.add_at(hours_ago(2), ROUTER)
         index.write_bytes(kept)
     else:
-        commit_at(store, ROUTER, 2)
+        store.add_at(hours_ago(2), ROUTER)
         index.unlink()
     if state == "merged":
         merge = git(path, "commit-tree", "main^{tree}", "-p", "main", "-p", "main~1", "-m", "x")
@@ -144,18 +130,15 @@ def test_history_marks_suspect_versions(store: Store, confkeep: Confkeep) -> Non
 
 
 def test_status_says_what_keeps_maintenance_away(
-    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+    filled: Store, confkeep: Confkeep, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with fakeredis.FakeRedis() as fake:
-        monkeypatch.setattr(status, "get_client", lambda _settings: fake)
-        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
-        assert "Maintenance" not in confkeep("status").stdout
-        monkeypatch.setattr(repack_state, "free_bytes", lambda _path: 0)
-        assert confkeep("repack", TENANT).exit_code == StoreUnavailable.exit_code
-        assert f"{TENANT}: not repacked: {TENANT}.git: a repack needs" in confkeep("status").stdout
-        with monkeypatch.context() as without:
-            without.setenv("PATH", str(filled.path))
-            assert "  there is no git on PATH" in confkeep("status").stdout
-        said = json.loads(confkeep("status", "--json").stdout)["maintenance"]
-        assert said["git"] is None
-        assert "free space" in said["skipped"][TENANT]
+    assert "Maintenance" not in confkeep("status").stdout
+    monkeypatch.setattr(repack_state, "free_bytes", lambda _path: 0)
+    assert confkeep("repack", TENANT).exit_code == StoreUnavailable.exit_code
+    assert f"{TENANT}: not repacked: {TENANT}.git: a repack needs" in confkeep("status").stdout
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(filled.path))
+        assert "  there is no git on PATH" in confkeep("status").stdout
+    said = json.loads(confkeep("status", "--json").stdout)["maintenance"]
+    assert said["git"] is None
+    assert "free space" in said["skipped"][TENANT]

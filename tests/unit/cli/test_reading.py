@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import pty
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.unit.cli.conftest import CAPTURED, ROUTER, SWITCH, TENANT, Confkeep, Store
+from tests.unit.cli.test_watch import OnTerminal
 
 OTHER_TENANT = "aaaa2222-0000-4000-8000-000000000002"
 
@@ -71,18 +69,6 @@ def test_history_judges_large_files_as_the_receipt_did(filled: Store, confkeep: 
         "the binary has 4999999 bytes and says that it has 5000000",
         "the export holds an error: Bus error",
     ]
-
-
-def test_history_of_configuration_changes_leaves_out_the_others(
-    filled: Store, confkeep: Confkeep
-) -> None:
-    filled.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88another", "only the binary")
-
-    changes = json.loads(
-        confkeep("history", TENANT, ROUTER, "--config-changes-only", "--json").stdout
-    )
-
-    assert [v["message"] for v in changes["versions"]] == ["third", "second", "first"]
 
 
 def listed(confkeep: Confkeep, *options: str) -> list[str]:
@@ -549,26 +535,11 @@ def letters_of(text: str) -> str:
 
 def on_a_terminal(*arguments: str, **variables: str) -> str:
     """What a command prints, both streams, when it runs on a terminal."""
-    controller, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "confkeep", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, **variables},
-    )
-    os.close(terminal)
-    seen = b""
-    while True:
-        try:
-            data = os.read(controller, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        if not data:
-            break
-        seen += data
-    process.wait(30)
-    os.close(controller)
+    shown = OnTerminal(*arguments, **variables)
+    try:
+        seen = b"".join(iter(shown.read, b""))
+    finally:
+        shown.close()
     return seen.decode("utf-8").replace("\r\n", "\n")
 
 

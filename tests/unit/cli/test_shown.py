@@ -7,18 +7,16 @@ import datetime as dt
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
 import redis
 
 from confkeep.broker import keys
 from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.labels import Labels
-from confkeep.queue import acceptance, wakeups
+from confkeep.queue import acceptance
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import load_settings
@@ -30,10 +28,7 @@ from tests.turns import publish
 from tests.unit.cli.conftest import Confkeep, Store
 from tests.unit.cli.test_drill import Page
 from tests.unit.cli.test_watch import BUSY, CALM, commit, drawn
-from worker.cli import dead_letters as dead_letters_command
-from worker.cli import drill_page, exporter, kick, status, watch_state
-from worker.engine import hold
-from worker.engine import receipt as receipt_engine
+from worker.cli import drill_page, watch_state
 from worker.observe import metrics
 from worker.queue import backoff, dead_letters
 from worker.queue.inbox import Inbox
@@ -74,17 +69,6 @@ def last(store: Store) -> Committed:
     name(path, ACME, "acme")
     store.add(EDGE, b"/ip route\n", tenant_id=BARE)
     return last
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with fakeredis.FakeRedis() as fake:
-        for module in (receipt_engine, kick, status, dead_letters_command, hold):
-            monkeypatch.setattr(module, "get_client", lambda _settings: fake)
-        monkeypatch.setattr(exporter, "open_client", lambda *_, **__: fake)
-        monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)
-        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
-        yield fake
 
 
 def entry(device_name: str | None = None) -> Entry:

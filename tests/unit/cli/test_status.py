@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-import fakeredis
 import pytest
 import redis
 
@@ -15,22 +13,12 @@ from confkeep.queue import acceptance
 from confkeep.queue.entry import Entry
 from confkeep.settings import load_settings
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker.cli import status
 from worker.cli.terminal import ranges
 from worker.queue import backoff, dead_letters
 from worker.queue.inbox import Inbox
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
 BACKUP = "00000000-0000-4000-8000-00000000000{}"
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with fakeredis.FakeRedis() as fake:
-        monkeypatch.setattr(status, "get_client", lambda _settings: fake)
-        # `up` of another test or of a user must not be found.
-        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
-        yield fake
 
 
 def entry(number: int) -> Entry:

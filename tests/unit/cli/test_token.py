@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-import fakeredis
 import pytest
 import redis
 
 from confkeep.errors import AccessDenied, NotAllowed
 from confkeep.settings import get_settings
 from tests.unit.cli.conftest import OTHER_TENANT, TENANT, Confkeep
-from worker.cli import token
 from worker.http.access import Door
 from worker.http.tokens import Person
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with fakeredis.FakeRedis() as fake:
-        monkeypatch.setattr(token, "get_client", lambda *_: fake)
-        yield fake
 
 
 def test_a_token_lets_its_bearer_do_what_it_says(client: redis.Redis, confkeep: Confkeep) -> None:

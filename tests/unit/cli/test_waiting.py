@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 
-import fakeredis
 import pytest
 import redis
 from kombu.exceptions import OperationalError
@@ -29,9 +27,6 @@ from confkeep.settings import load_settings
 from tasks import Receipt
 from tests.turns import as_dead, publish, read_batch
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.cli import dead_letters as dead_letters_command
-from worker.cli import kick, status
-from worker.engine import receipt
 from worker.queue import backoff, dead_letters, inboxes
 from worker.queue.inbox import Inbox, Unreadable
 
@@ -92,17 +87,12 @@ class Queue:
 
 
 @pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    with fakeredis.FakeRedis() as client:
-        made = Queue(client)
-        for module in (receipt, kick, status, dead_letters_command):
-            monkeypatch.setattr(module, "get_client", lambda _settings: client)
-        monkeypatch.setattr(
-            wakeups, "send", lambda _app, _settings, tenant_id: made.woken.append(tenant_id)
-        )
-        # `up` of another test or of a user must not be found.
-        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
-        yield made
+def queue(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    made = Queue(client)
+    monkeypatch.setattr(
+        wakeups, "send", lambda _app, _settings, tenant_id: made.woken.append(tenant_id)
+    )
+    return made
 
 
 # --- receipt

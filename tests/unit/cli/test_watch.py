@@ -17,10 +17,9 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import fakeredis
 import pytest
 import redis
 from rich.console import Console
@@ -30,7 +29,7 @@ from confkeep.errors import BrokerUnavailable
 from confkeep.models import Receipt
 from confkeep.settings import load_settings
 from tests.unit.cli.conftest import Confkeep, Store
-from worker.cli import watch, watch_state
+from worker.cli import watch_state
 from worker.cli.watch_state import Pace, Snapshot
 from worker.cli.watch_view import View
 from worker.process.local import EmbeddedServer
@@ -226,14 +225,6 @@ def test_latency_beyond_all_bounds_and_of_nothing() -> None:
     assert (quiet.committed_per_s, quiet.latency_mean_s) == (0.0, None)
 
 
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with fakeredis.FakeRedis() as fake:
-        monkeypatch.setattr(watch, "open_client", lambda _settings, **_: fake)
-        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
-        yield fake
-
-
 def test_a_pipe_gets_a_line_for_each_look(
     store: Store, confkeep: Confkeep, client: redis.Redis
 ) -> None:
@@ -292,14 +283,17 @@ class OnTerminal:
         while not wanted(came):
             assert time.monotonic() < deadline, f"waited for {what}: {came!r}"
             if select.select([self.master], [], [], 0.1)[0]:
-                try:
-                    data = os.read(self.master, 65_536)
-                except OSError:  # nobody has the other end open any more
-                    data = b""
-                if not data:
-                    assert wanted(came), f"it ended before {what}: {came!r}"
+                data = self.read()
+                assert data, f"it ended before {what}: {came!r}"
                 came += data.decode("utf-8", "replace")
         return came
+
+    def read(self) -> bytes:
+        """The next bytes that are written; none at the end."""
+        try:
+            return os.read(self.master, 65_536)
+        except OSError:  # nobody has the other end open any more
+            return b""
 
     def close(self) -> None:
         if self.process.poll() is None:
