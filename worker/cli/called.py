@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from confkeep.errors import InvalidId
 from confkeep.labels import Labels
 from confkeep.settings import get_settings
-from worker.cli.terminal import printable
+from worker.cli.terminal import count_text, printable
 from worker.engine.directory import SHORT_ID, Called, names_at
 from worker.engine.resolver import called_tenant
 from worker.store.repository.tenant_repository import repository_path
@@ -40,6 +40,13 @@ def device_name(tenant_id: str, device_id: str | None) -> str | None:
 def tenant_text(tenant_id: str) -> str:
     """A tenant for a person: its name with the first digits of its id behind it, or the id."""
     return printable(str(Called(tenant_id, Labels(tenant_name(tenant_id)))))
+
+
+def tenants_text(tenant_ids: Sequence[str]) -> str:
+    """`tenant` and the only one of them, or how many they are."""
+    if len(tenant_ids) == 1:
+        return f"tenant {tenant_text(tenant_ids[0])}"
+    return count_text(len(tenant_ids), "tenant")
 
 
 def tenant_name(tenant_id: str) -> str | None:

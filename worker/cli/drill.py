@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import random
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ import click
 
 from confkeep.errors import RestoreFailed
 from worker.cli import drill_page, running
-from worker.cli.called import device_text, tenant_text
+from worker.cli.called import device_text, tenant_text, tenants_text
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
 from worker.cli.terminal import (
@@ -156,18 +155,10 @@ def command(
     else:
         terminal.note(f"seed {seed}" + (f"; {page} written" if page is not None else ""))
     if failed:
-        raise RestoreFailed(_failure(failed))
+        where = tenants_text([report.tenant_id for report in failed])
+        count = sum(report.failed for report in failed)
+        raise RestoreFailed(f"{where}: {count_text(count, 'restore')} failed")
     failures.end()
-
-
-def _failure(failed: Sequence[DrillReport]) -> str:
-    count = sum(report.failed for report in failed)
-    where = (
-        f"tenant {tenant_text(failed[0].tenant_id)}"
-        if len(failed) == 1
-        else f"{count_text(len(failed), 'tenant')}"
-    )
-    return f"{where}: {count_text(count, 'restore')} failed"
 
 
 def _print(terminal: Terminal, report: DrillReport) -> None:

@@ -181,7 +181,9 @@ def _to_json(event: Event) -> dict[str, Any]:
 def _line_of(event: Event, *, with_tenant: bool) -> Text:
     """The event on one line: when, what, whose, and what tells most of it."""
     line = Text(date_text(event.at), style="dim")
-    line.append(f"  {event.type:<16}", style=_style_of(event.type))
+    role = event_roles.ROLES.get(event.type)
+    style = "bold" if role is None else states.COLOURS[role].terminal
+    line.append(f"  {event.type:<16}", style=style)
     if event.device_id not in (None, event.tenant_id):
         name = event.data.get("device_name")
         text = device_text(
@@ -204,8 +206,3 @@ def _told(event: Event) -> str:
             return states.UNCHANGED.word
         return f"+{data.get('lines_added', 0)} -{data.get('lines_removed', 0)}"
     return str(data.get("reason") or data.get("message") or "")
-
-
-def _style_of(event_type: str) -> str:
-    role = event_roles.ROLES.get(event_type)
-    return "bold" if role is None else states.COLOURS[role].terminal

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from confkeep.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy, RepositoryDamaged
-from worker.cli.called import device_text, tenant_text
+from worker.cli.called import device_text, tenant_text, tenants_text
 from worker.cli.terminal import Terminal, count_text, first_line
 from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 
@@ -96,11 +96,7 @@ def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
     """The error that the command line ends with; None if all are clean."""
     outcome = worst([report.outcome for report in reports.values()])
     tenants = [name for name, report in reports.items() if report.outcome == outcome]
-    which = (
-        f"tenant {tenant_text(tenants[0])}"
-        if len(tenants) == 1
-        else count_text(len(tenants), "tenant")
-    )
+    which = tenants_text(tenants)
     match outcome:
         case Outcome.CLEAN:
             return None
