@@ -339,20 +339,6 @@ def test_the_backup_id_depends_on_place_name_and_bytes_alone(tmp_path: Path) -> 
     assert len(ids) == 5
 
 
-def test_whose_the_devices_are_is_asked_for_by_name(tmp_path: Path) -> None:
-    put(tmp_path / "device" / "1.rsc")
-
-    with pytest.raises(InvalidInput, match="--tenant: NAME is needed"):
-        scan(tmp_path)
-    assert len(scan(tmp_path, tenant="acme").captures) == 1
-
-
-def test_a_folder_without_exports_says_what_was_looked_for(tmp_path: Path) -> None:
-    put(tmp_path / "acme" / "core1.xml")
-    with pytest.raises(InvalidInput, match=r"no export in .*: they are looked for as \.rsc"):
-        scan(tmp_path)
-
-
 def test_two_readings_are_both_named(tmp_path: Path) -> None:
     put(tmp_path / "acme" / "core1.rsc")
     with pytest.raises(InvalidInput) as caught:

@@ -255,7 +255,9 @@ def test_the_errors_name_what_was_found(tmp_path: Path, confkeep: Confkeep) -> N
     folder.mkdir()
     assert "it holds no file" in refused(confkeep, folder)
     (folder / "core1.rsc.gz").write_bytes(b"x")
-    assert "it holds 1 with .gz: unpack them first" in refused(confkeep, folder)
+    said = refused(confkeep, folder)
+    assert "they are looked for as .rsc" in said
+    assert "it holds 1 with .gz: unpack them first" in said
     (folder / "core1.rsc.gz").unlink()
     (folder / "core1.backup").write_bytes(b"x")
     assert "a .backup needs its export beside it" in refused(confkeep, folder)

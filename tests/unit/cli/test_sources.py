@@ -357,12 +357,6 @@ def test_a_mapping_decides_about_exports_too(tmp_path: Path, confkeep: Confkeep)
     assert (said["found"], said["tenants"]) == (1, {TENANT: 1})
 
 
-def test_a_folder_of_exports_under_git_is_still_one_of_exports(tmp_path: Path) -> None:
-    source = Source(tmp_path / "exports").init()
-    source.commit("mine", {"acme/r1/1.rsc": b"1"})
-    assert sources.detect(source.path) == sources.EXPORTS
-
-
 def test_rancid_lower_cases_the_names_of_files(tmp_path: Path) -> None:
     source = Source(tmp_path / "core").init()
     listed = b"CORE-SW1.Example.net;cisco;up\nlan-sw;cisco;up\n"
