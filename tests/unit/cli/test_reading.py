@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.terminals import OnTerminal
 from tests.unit.cli.conftest import CAPTURED, ROUTER, SWITCH, TENANT, Confkeep, Store
-from tests.unit.cli.test_watch import OnTerminal
 
 OTHER_TENANT = "aaaa2222-0000-4000-8000-000000000002"
 
