@@ -11,19 +11,27 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 
 class OnTerminal:
     """The command on a terminal of its own, of 80 by 30."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        folder: Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+        **variables: str,
+    ) -> None:
         self.master, slave = pty.openpty()
         self.resize(30)
         # These two win over the terminal's own size; runners of tests in parallel set them.
-        inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        inherited = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "confkeep", *arguments],
+            [sys.executable, "-P", "-m", "confkeep", *arguments],
+            cwd=folder,
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -45,6 +53,13 @@ class OnTerminal:
                 assert data, f"it ended before {what}: {came!r}"
                 came += data.decode("utf-8", "replace")
         return came
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode() + b"\n")
+
+    def rest(self) -> str:
+        """What is written from here to the end."""
+        return b"".join(iter(self.read, b"")).decode("utf-8").replace("\r\n", "\n")
 
     def read(self) -> bytes:
         """The next bytes that are written; none at the end."""

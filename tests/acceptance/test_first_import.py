@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pytest
 from tests.acceptance.test_cli import fresh_environment, run, running_up
 from tests.conftest import DISK
 from tests.judge import GIT_ENVIRONMENT, git
+from tests.terminals import OnTerminal
 
 WAIT_S = 60
 
@@ -146,32 +144,15 @@ def test_an_erasure_tells_a_person_no_log_lines_and_whoever_keeps_them_all(folde
 
 def on_a_terminal(folder: Path, arguments: list[str], answers: list[tuple[str, str]]) -> str:
     """What a command shows at a terminal; each answer is typed when its prompt stands last."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "confkeep", *arguments],
-        cwd=folder,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**fresh_environment(), **GIT_ENVIRONMENT, "TERM": "dumb", "COLUMNS": "200"},
-        start_new_session=True,
-    )
-    os.close(theirs)
-    shown, waiting, ends_at = "", [*answers], time.monotonic() + WAIT_S
+    environment = {**fresh_environment(), **GIT_ENVIRONMENT, "TERM": "dumb"}
+    shown = OnTerminal(*arguments, folder=folder, environment=environment, COLUMNS="200")
     try:
-        while time.monotonic() < ends_at:
-            if not select.select([ours], [], [], 1)[0]:
-                continue
-            try:
-                shown += os.read(ours, 65536).decode()
-            except OSError:  # The other end is closed.
-                break
-            if waiting and shown.endswith(waiting[0][0]):
-                os.write(ours, waiting.pop(0)[1].encode() + b"\n")
-        assert process.wait(max(0.1, ends_at - time.monotonic())) == 0, shown
+        said = ""
+        for prompt, answer in answers:
+            said += shown.until(lambda text: text.endswith(prompt), prompt)  # noqa: B023
+            shown.type(answer)
+        said += shown.rest()
+        assert shown.process.wait(WAIT_S) == 0, said
     finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-    assert waiting == [], shown
-    return shown
+        shown.close()
+    return said

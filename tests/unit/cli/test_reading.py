@@ -535,12 +535,11 @@ def letters_of(text: str) -> str:
 
 def on_a_terminal(*arguments: str, **variables: str) -> str:
     """What a command prints, both streams, when it runs on a terminal."""
-    shown = OnTerminal(*arguments, **variables)
+    shown = OnTerminal(*arguments, **variables)  # type: ignore[arg-type]
     try:
-        seen = b"".join(iter(shown.read, b""))
+        return shown.rest()
     finally:
         shown.close()
-    return seen.decode("utf-8").replace("\r\n", "\n")
 
 
 def test_captured_dates_are_the_authors(filled: Store) -> None:
