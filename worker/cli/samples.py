@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Callable
 from typing import Final
 
 _MODELS: Final = ("RB760iGS", "RB5009UG+S+", "CCR2004-16G-2S+", "hAP ax3", "CRS326-24G-2S+")
@@ -52,7 +51,6 @@ class SampleDevice:
         self._blocked: list[str] = [self._blocked_address() for _ in range(pick.randint(4, 50))]
         self._queues: list[str] = [self._queue() for _ in range(pick.randint(0, 15))]
         self._rules: list[str] = [self._rule() for _ in range(pick.randint(3, 16))]
-        self._dns = "1.1.1.1,9.9.9.9"
         self._body = self._records(pick.randint(*_BODY_BYTES))
 
     def export(self, captured_at: dt.datetime) -> bytes:
@@ -80,20 +78,21 @@ class SampleDevice:
         return _MAGIC + (len(body) + 8).to_bytes(4, "little") + body
 
     def mutate(self) -> str:
-        """Change a few lines, as an administrator or the DHCP server does; returns what, in words."""
-        changes: tuple[Callable[[], str], ...] = (
-            self._change_leases,
-            self._change_leases,
-            self._change_blocked,
-            self._change_blocked,
-            self._change_rule,
-            self._change_queue,
-            self._change_vlan,
-            self._change_dns,
-        )
-        said = self._random.choice(changes)()
+        """Change a line, as an administrator or the DHCP server does; returns what, in words."""
+        pick = self._random
+        kinds = {
+            "a DHCP lease": (self._leases, self._lease),
+            "a blocked address": (self._blocked, self._blocked_address),
+            "a firewall rule": (self._rules, self._rule),
+            "a customer's queue": (self._queues, self._queue),
+        }
+        what = pick.choice(list(kinds))
+        entries, make = kinds[what]
+        verb = pick.choice(("Add", "Change", "Remove")) if len(entries) > 2 else "Add"
+        at = pick.randrange(len(entries) or 1)
+        entries[at : at + (verb != "Add")] = [] if verb == "Remove" else [make()]
         self._mutate_body()
-        return said
+        return f"{verb} {what}"
 
     def _records(self, size: int) -> bytes:
         """Bytes that compress to about a third, as real ones do: short records in zeros."""
@@ -112,45 +111,6 @@ class SampleDevice:
         self._body = (
             self._body[:at] + self._records(self._random.randint(20, 200)) + self._body[end:]
         )
-
-    def _change_leases(self) -> str:
-        if len(self._leases) > 4 and self._random.random() < 0.4:
-            self._leases.pop(self._random.randrange(len(self._leases)))
-            return "Remove a DHCP lease"
-        self._leases.append(self._lease())
-        return "Add a DHCP lease"
-
-    def _change_blocked(self) -> str:
-        count = self._random.randint(1, 4)
-        for _ in range(min(count - 1, len(self._blocked) - 1)):
-            self._blocked.pop(self._random.randrange(len(self._blocked)))
-        self._blocked += [self._blocked_address() for _ in range(count)]
-        return "Update the block list"
-
-    def _change_rule(self) -> str:
-        at = self._random.randrange(len(self._rules))
-        if self._random.random() < 0.5:
-            self._rules.insert(at, self._rule())
-            return "Add a firewall rule"
-        self._rules[at] = self._rule()
-        return "Change a firewall rule"
-
-    def _change_queue(self) -> str:
-        if self._queues and self._random.random() < 0.6:
-            self._queues[self._random.randrange(len(self._queues))] = self._queue()
-            return "Change a customer's speed"
-        self._queues.append(self._queue())
-        return "Add a customer's queue"
-
-    def _change_vlan(self) -> str:
-        free = sorted(set(range(10, 400)) - set(self._vlans))
-        self._vlans = sorted([*self._vlans, self._random.choice(free)])
-        return "Add a VLAN"
-
-    def _change_dns(self) -> str:
-        servers = self._random.sample(("1.1.1.1", "8.8.8.8", "9.9.9.9", "149.112.112.112"), 2)
-        self._dns = ",".join(servers)
-        return "Change the DNS servers"
 
     def _letters(self, count: int) -> str:
         return "".join(self._random.choices("0123456789ABCDEFGHIJKLMNPQRSTUVWXYZ", k=count))
@@ -214,7 +174,7 @@ class SampleDevice:
             ),
             ("/ip dhcp-client", ["add comment=uplink interface=ether1"]),
             ("/ip dhcp-server lease", self._leases),
-            ("/ip dns", [f"set allow-remote-requests=yes servers={self._dns}"]),
+            ("/ip dns", ["set allow-remote-requests=yes servers=1.1.1.1,9.9.9.9"]),
             ("/ip firewall address-list", self._blocked),
             (
                 "/ip firewall filter",
