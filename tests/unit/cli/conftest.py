@@ -19,7 +19,7 @@ from confkeep.broker.connections import get_client
 from confkeep.queue import wakeups
 from confkeep.settings import get_settings, load_settings
 from tests.judge import assert_all_readable
-from worker.cli import cli
+from worker.cli import cli, terminal
 from worker.cli.terminal import Terminal
 from worker.process.local import EmbeddedServer
 from worker.store.repository.backup import Backup, Committed
@@ -142,8 +142,9 @@ def at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def confkeep(store: Store) -> Confkeep:
-    """Run the command line on `store`."""
+def confkeep(store: Store, monkeypatch: pytest.MonkeyPatch) -> Confkeep:
+    """Run the command line on `store`; on a slow machine too it tells of no progress meanwhile."""
+    monkeypatch.setattr(terminal, "_PROGRESS_LINE_S", float("inf"))
 
     def run(*arguments: str | Path, typed: str | None = None) -> Result:
         return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=typed)
