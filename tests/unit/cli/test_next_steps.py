@@ -270,7 +270,7 @@ CASES: Final = [
     Case(errors.InvalidInput, ("--tenant: NAME is needed", "--tenant acme"),
          lambda here: here.printed("import", folder_of_devices(here))),
     Case(errors.InvalidBackup, ("export_text", "must not be blank"),
-         lambda here: BackupPayload.checked(tenant_id=TENANT, device_id=ROUTER, export_text="")),
+         lambda here: BackupPayload.checked(tenant_id=TENANT, device_id=ROUTER, export_text="", message="m")),
     Case(errors.InvalidBackup, ("4,096 bytes", "is 5,000"),
          lambda here: BackupPayload.checked(
              tenant_id=TENANT, device_id=ROUTER, export_text="a", message="a" * 5_000)),
