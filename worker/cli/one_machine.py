@@ -18,8 +18,9 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -88,8 +89,8 @@ class OneMachine:
         self.server = EmbeddedServer(data / "redis", pass_fds=(lock,))
         self._interrupts = interrupts
         self._concurrency = concurrency
-        #: Workers that have not reported yet, and when each was started.
-        self._awaited: dict[str, float] = {}
+        #: When each worker was started.
+        self._started: dict[str, float] = {}
         #: All but the server, by the name of the log.
         self.parts: dict[str, Child] = {}
         #: A token for everything, and the address that signs a browser in with it; they end with the session.
@@ -113,7 +114,7 @@ class OneMachine:
         port = get_settings().metrics_port
         # All workers are on this machine: each needs a port of its own.
         own_port = {variable_of("metrics_port"): str(port + index)} if port else {}
-        self._awaited[name] = time.monotonic()
+        self._started[name] = time.monotonic()
         options = ("--concurrency", str(self._concurrency), "--name", name)
         self._start(name, "worker", *options, **own_port)
 
@@ -135,12 +136,13 @@ class OneMachine:
         Raises:
             PartEnded, KeyboardInterrupt: as `wait_until_ready`.
         """
-        deadline = time.monotonic() + _READY_S
-        while True:
-            self.check()
+
+        def serves() -> bool:
             with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), 1):
-                break
-            self._wait_on("http", deadline)
+                return True
+            return False
+
+        self._wait_for("http", serves)
         with self._client() as client:
             _forget_session(client)
             self.token, _ = tokens.create(client, _SESSION, [tokens.ALL], tokens.RIGHTS)
@@ -162,24 +164,26 @@ class OneMachine:
             KeyboardInterrupt: a signal came that asks us to end.
         """
         client = get_client(load_settings(redis_url=self.server.url))
-        deadline = time.monotonic() + _READY_S
-        while True:
-            self.check()
-            now = time.monotonic()
-            for worker in list_workers(client):
-                name = worker.name.partition("@")[0]
-                if now - self._awaited.get(name, now) > worker.last_sweep_age_s:
-                    del self._awaited[name]
-            if not self._awaited:
-                return
-            self._wait_on(min(self._awaited), deadline)
+        for name in self._started:
+            self._wait_for(name, partial(self._has_reported, client, name))
 
-    def _wait_on(self, part: str, deadline: float) -> None:
-        if time.monotonic() > deadline:
-            raise PartEnded(
-                f"{part} did not get ready in {_READY_S:.0f} s; see {self.log_of(part)}"
-            )
-        time.sleep(_POLL_S)
+    def _has_reported(self, client: redis.Redis, name: str) -> bool:
+        running_s = time.monotonic() - self._started[name]
+        return any(
+            worker.name.partition("@")[0] == name and worker.last_sweep_age_s < running_s
+            for worker in list_workers(client)
+        )
+
+    def _wait_for(self, part: str, is_ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _READY_S
+        self.check()
+        while not is_ready():
+            if time.monotonic() > deadline:
+                raise PartEnded(
+                    f"{part} did not get ready in {_READY_S:.0f} s; see {self.log_of(part)}"
+                )
+            time.sleep(_POLL_S)
+            self.check()
 
     def check(self) -> None:
         """Check that all parts run, and that no signal has asked us to end; call it often.
