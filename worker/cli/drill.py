@@ -128,10 +128,7 @@ def command(
     reports: list[DrillReport] = []
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
-        with (
-            failures.noted(tenant_id, path),
-            terminal.phases(tenant_text(tenant_id)) as tell,
-        ):
+        with failures.noted(tenant_id), terminal.phases(tenant_text(tenant_id)) as tell:
             report = drill_repository(
                 path, sample=sample, seed=seed, scratch=scratch, progress=tell
             )
@@ -144,12 +141,13 @@ def command(
             text = drill_page.render(reports, dt.datetime.now(dt.UTC))
             replace_file(page, text.encode("utf-8", "backslashreplace"))
     if as_json:
+        errors = failures.to_json()
         terminal.json(
             {
-                "outcome": "failed" if failed or failures.reasons else "proven",
+                "outcome": "failed" if failed or errors else "proven",
                 "seed": seed,
                 "tenants": [drill_json(paths[report.tenant_id], report) for report in reports],
-                "errors": failures.to_json(),
+                "errors": errors,
             }
         )
     else:

@@ -25,10 +25,10 @@ class Failures:
         self._errors: dict[str, ConfkeepError] = {}
 
     @contextmanager
-    def noted(self, tenant_id: str, path: Path) -> Iterator[None]:
+    def noted(self, tenant_id: str) -> Iterator[None]:
         """Print and note an error of the store that ends the block, and go on after the block."""
         try:
-            with damage(path):
+            with damage(self._paths[tenant_id]):
                 yield
         except StoreError as error:
             if len(self._paths) == 1:
@@ -39,19 +39,14 @@ class Failures:
     def each(self, ask: Callable[[str, Path], _Answer]) -> Iterator[tuple[str, _Answer]]:
         """What `ask` answers for each tenant and its path, without those that cannot be read."""
         for tenant_id, path in self._paths.items():
-            with self.noted(tenant_id, path):
+            with self.noted(tenant_id):
                 yield tenant_id, ask(tenant_id, path)
-
-    @property
-    def reasons(self) -> Mapping[str, str]:
-        """Tenant -> why its repository could not be read."""
-        return {tenant_id: str(error) for tenant_id, error in self._errors.items()}
 
     def to_json(self) -> list[dict[str, str | None]]:
         """As JSON values."""
         return [
-            {**tenant_json(tenant_id), "error": reason}
-            for tenant_id, reason in self.reasons.items()
+            {**tenant_json(tenant_id), "error": str(error)}
+            for tenant_id, error in self._errors.items()
         ]
 
     def end(self) -> None:

@@ -45,7 +45,7 @@ def command(terminal: Terminal, tenant: str | None, all_tenants: bool) -> None:
     paths = paths_of(running.settings(terminal).git_store_path, tenant)
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
-        with failures.noted(tenant_id, path):
+        with failures.noted(tenant_id):
             _reindex(terminal, tenant_id, path)
     failures.end()
 

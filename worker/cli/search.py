@@ -95,7 +95,7 @@ def command(
     failures = Failures(terminal, paths)
     found: dict[str, list[Found | Span]] = {}
     for tenant_id, path in paths.items():
-        with failures.noted(tenant_id, path):
+        with failures.noted(tenant_id):
             repository = open_repository(path)
             devices = search.devices_in(repository, group)
             results: Iterable[Found | Span] = (

@@ -92,7 +92,6 @@ class Terminal:
             file=stream,
             force_terminal=tty,
             color_system=None if plain else "auto",
-            no_color=plain,
             markup=False,
             emoji=False,
             highlight=False,
