@@ -6,7 +6,6 @@ import datetime as dt
 import random
 import secrets
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -21,7 +20,6 @@ from worker.cli.terminal import (
     date_text,
     first_line,
     pass_terminal,
-    size_text,
 )
 from worker.engine.reports import drill_json
 from worker.engine.resolver import paths_of
@@ -29,8 +27,6 @@ from worker.observe import states
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored
-
-_ABSENT: Final = "-"
 
 
 @click.command("drill")
@@ -188,16 +184,10 @@ def _print(terminal: Terminal, report: DrillReport) -> None:
 
 
 def _row(tenant_id: str, one: Restored) -> list[str]:
-    binary = _ABSENT
-    if one.binary_bytes is not None:
-        binary = f"{size_text(one.binary_bytes)} {one.binary_kind}"
-    lines = _ABSENT if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
     return [
         device_text(tenant_id, one.device_id),
         states.FAILED.loud if one.problems else drill_page.result_of(one),
         one.commit[:10],
         date_text(one.captured_at),
-        _ABSENT if one.export_bytes is None else size_text(one.export_bytes),
-        binary,
-        lines,
+        *(text or "-" for text in drill_page.figures_of(one)),
     ]

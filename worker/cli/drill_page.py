@@ -119,6 +119,15 @@ def result_of(one: Restored) -> str:
     return f"{states.RIGHT.word}, {max(one.unrecognised_share, 0.001):.1%} of lines not recognised"
 
 
+def figures_of(one: Restored) -> tuple[str, str, str]:
+    """The export's size, the binary's size and kind, and the changed lines; blank what there is none of."""
+    return (
+        "" if one.export_bytes is None else size_text(one.export_bytes),
+        "" if one.binary_bytes is None else f"{size_text(one.binary_bytes)} {one.binary_kind}",
+        "" if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}",
+    )
+
+
 def _report(report: DrillReport, now: dt.datetime) -> str:
     tenant = escape(report.tenant_id)
     name = tenant_name(report.tenant_id)
@@ -147,15 +156,13 @@ def _table(tenant_id: str, restored: Iterable[Restored]) -> str:
     titles = ("device", "commit", "captured (UTC)", "export", "binary", "lines", "result")
     rows = []
     for one in restored:
-        binary = "" if one.binary_bytes is None else size_text(one.binary_bytes)
-        lines = "" if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
+        export, binary, lines = figures_of(one)
         rows.append(
             f'<tr id="{escape(_anchor(one))}"><td title="{escape(one.device_id)}">'
             f"<code>{escape(device_text(tenant_id, one.device_id))}</code></td>"
             f"<td><code>{escape(one.commit[:10])}</code></td>"
             f"<td>{date_text(one.captured_at)}</td>"
-            f'<td class="n">{"" if one.export_bytes is None else size_text(one.export_bytes)}</td>'
-            f'<td class="n">{binary} {one.binary_kind or ""}</td><td>{lines}</td>'
+            f'<td class="n">{export}</td><td class="n">{binary}</td><td>{lines}</td>'
             f'<td class="{(states.FAILED if one.problems else states.RIGHT).role}">'
             f"{escape(result_of(one))}</td></tr>\n"
         )
