@@ -10,9 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.store.test_labels import CORE, EDGE, capture, commit
+from tests.unit.store.test_labels import CORE, EDGE, capture
 from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
+from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import open_repository
+from worker.store.writing.commit import open_for_writing
+
+
+def commit(path: Path, *backups: Backup) -> list[str]:
+    """As a turn does: the index's file is closed in the end."""
+    with open_for_writing(path) as writer:
+        return [answer.sha for answer in writer.commit_backups(backups)]
 
 
 @pytest.fixture
