@@ -100,7 +100,7 @@ KINDS: Final[Mapping[str, Plant]] = {
 }
 
 #: Values of the parameters of the functions that name keys; a new one has to find its place here.
-_SHARED_BY_CELERY: Final = {"shard_queue", "high_queue", "shard_queues", "queue_of"}
+_SHARED_BY_CELERY: Final = {"shard_queue", "high_queue", "queue_of"}
 
 
 def all_keys(tenant_id: str, backup_id: str) -> dict[str, list[bytes]]:
