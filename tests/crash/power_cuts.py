@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.crash import strace
 from tests.crash.posix import Disk, State, digest_of, materialise
 from tests.crash.strace import Call
 
@@ -29,6 +30,20 @@ class Cut:
 
 #: Says what is wrong with a state that was made below a folder, after these acknowledgements.
 Judge = Callable[[Path, Sequence[str]], str | None]
+
+
+def traced(
+    commands: Sequence[Sequence[str]], root: Path, nameless: Sequence[str] = ("/tmp_",)
+) -> list[Cut]:
+    """The states that power cuts in these runs may leave of a folder, which has its present state before.
+
+    Args:
+        nameless: as for `cuts_of`.
+    """
+    strace.need_strace()
+    # The index is derived, and SQLite stores through memory maps that no log shows.
+    disk = Disk(root, ignored=["confkeep.index"])
+    return list(cuts_of(strace.trace(commands, root.with_name("strace.log")), disk, nameless))
 
 
 def cuts_of(

@@ -10,8 +10,7 @@ import pytest
 
 from tests.crash import strace
 from tests.crash.check import problem_of
-from tests.crash.posix import Disk
-from tests.crash.power_cuts import Cut, cuts_of, problems_of
+from tests.crash.power_cuts import Cut, problems_of, traced
 from tests.crash.writer import SYNCS, batches
 from worker.store.repository.tenant_repository import create_repository
 from worker.store.writing.commit import Writer
@@ -46,22 +45,18 @@ SCENARIOS = {
 
 def cuts(scenario: Scenario, tmp_path: Path, mutant: str | None = None) -> list[Cut]:
     """The states that power cuts in the runs may leave."""
-    strace.need_strace()
     root = tmp_path / "root"
     path = root / "store" / TENANT
     root.mkdir()
     if scenario.exists:
         Writer(create_repository(path)).commit_backups(batches()[0])
-    # The index is derived, and SQLite stores through memory maps that no log shows.
-    disk = Disk(root, ignored=["confkeep.index"])
     options = ["--mutant", mutant] if mutant else []
     commands = [
         strace.writer_command(path, *options, *(("--kill-at", kill) if kill else ()))
         for kill in scenario.kills
     ]
-    calls = strace.trace(commands, tmp_path / "strace.log")
     # A repository that was not given its name yet is nobody's.
-    found = list(cuts_of(calls, disk, nameless=("/.",)))
+    found = traced(commands, root, nameless=("/.",))
     assert len(_ids(found[-1].acknowledged)) == 4, "the last run did not get to its end"
     return found
 

@@ -19,8 +19,7 @@ import pytest
 from tests.bench.fleet import Fleet
 from tests.crash import strace
 from tests.crash.check import committed_ids
-from tests.crash.posix import Disk
-from tests.crash.power_cuts import Cut, cuts_of, problems_of
+from tests.crash.power_cuts import Cut, problems_of, traced
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import assert_sound, git
@@ -203,7 +202,6 @@ repack(Path(sys.argv[1]), full=sys.argv[2] == "full")
 
 def cuts(kind: str, tmp_path: Path, not_synced: str = "") -> list[Cut]:
     """The states that power cuts in a repack may leave."""
-    strace.need_strace()
     path = tmp_path / "root" / TENANT
     for number, backup in enumerate(BACKUPS):
         Writer(create_repository(path)).commit_backups([backup], now_s=NOW_S)
@@ -211,9 +209,8 @@ def cuts(kind: str, tmp_path: Path, not_synced: str = "") -> list[Cut]:
             # What goes later: a pack, a commit-graph, and another program's multi-pack-index.
             repack(path, full=False)
             git(path, "multi-pack-index", "write")
-    disk = Disk(path.parent, ignored=["confkeep.index"])
     command = [sys.executable, "-c", _ONCE, str(path), kind, not_synced]
-    return list(cuts_of(strace.trace([command], tmp_path / "strace.log"), disk, nameless=()))
+    return traced([command], path.parent, nameless=())
 
 
 def judge(where: Path, _acknowledged: Sequence[str]) -> str | None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash import rewriter, strace
-from tests.crash.posix import Disk
-from tests.crash.power_cuts import cuts_of, problems_of
+from tests.crash.power_cuts import problems_of, traced
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import backup_ids
@@ -82,7 +81,6 @@ class Run:
     """A traced run of retention, on a history that it rewrote before if it is `again`."""
 
     def __init__(self, tmp_path: Path, mutant: str | None = None, *, again: bool = False) -> None:
-        strace.need_strace()
         path = tmp_path / "root" / "store" / TENANT
         self._old_ids, self._before = rewriter.prepare(path), int(again)
         if again:
@@ -90,10 +88,8 @@ class Run:
             Writer(create_repository(path)).commit_backups(
                 batches(rewriter.BATCHES + 1)[-1], now_s=NOW_S
             )
-        disk = Disk(tmp_path / "root", ignored=["confkeep.index"])
         options = ["--mutant", mutant] if mutant else []
-        calls = strace.trace([command(path, *options)], tmp_path / "strace.log")
-        self.cuts = list(cuts_of(calls, disk, nameless=("/tmp_", "/.tmp_")))
+        self.cuts = traced([command(path, *options)], tmp_path / "root", ("/tmp_", "/.tmp_"))
         assert len(self.cuts[-1].acknowledged) == 1
 
     def problems(self, fresh: Path) -> Iterator[str]:

@@ -15,9 +15,7 @@ from confkeep.errors import StagedBytesDamaged, StagedBytesMissing
 from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging, checked
-from tests.crash import strace
-from tests.crash.posix import Disk
-from tests.crash.power_cuts import cuts_of, problems_of
+from tests.crash.power_cuts import problems_of, traced
 from tests.crash.writer import leave_out_syncs
 
 TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
@@ -73,7 +71,6 @@ def problem_of(folder: Path, acknowledged: int) -> str | None:
 
 
 def bad_states(tmp_path: Path, fresh: Path, mutant: str = "") -> tuple[int, list[str]]:
-    strace.need_strace()
     root = tmp_path / "root"
     root.mkdir()
     command = [
@@ -83,8 +80,7 @@ def bad_states(tmp_path: Path, fresh: Path, mutant: str = "") -> tuple[int, list
         str(root / "staged"),
         mutant,
     ]
-    disk = Disk(root)
-    cuts = list(cuts_of(strace.trace([command], tmp_path / "strace.log"), disk))
+    cuts = traced([command], root)
     assert len(cuts[-1].acknowledged) == 2
 
     def judge(where: Path, acknowledged: Sequence[str]) -> str | None:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import strace
-from tests.crash.posix import Disk
-from tests.crash.power_cuts import cuts_of, problems_of
+from tests.crash.power_cuts import problems_of, traced
 from tests.crash.writer import leave_out_syncs
 from worker.store.repository import store_id
 
@@ -24,12 +22,10 @@ SYNCS: dict[str, Callable[[str], bool]] = {
 
 
 def bad_states(tmp_path: Path, fresh: Path, mutant: str = "") -> list[str]:
-    strace.need_strace()
     root = tmp_path / "root"
     root.mkdir()
     command = [sys.executable, "-m", "tests.crash.test_store_states", str(root), mutant]
-    disk = Disk(root)
-    cuts = list(cuts_of(strace.trace([command], tmp_path / "strace.log"), disk))
+    cuts = traced([command], root)
     assert len(cuts[-1].acknowledged) == 1
 
     def judge(where: Path, acknowledged: Sequence[str]) -> str | None:

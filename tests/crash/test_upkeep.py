@@ -18,8 +18,7 @@ import pytest
 
 from confkeep.errors import GitUnavailable, MaintenanceFailed, RepositoryDamaged, StoreUnavailable
 from tests.crash import strace, upkeep
-from tests.crash.posix import Disk
-from tests.crash.power_cuts import Cut, cuts_of, problems_of, sample
+from tests.crash.power_cuts import Cut, problems_of, sample, traced
 from tests.crash.test_crash_states import TENANT
 
 #: States of each scenario that are judged beside those in which all is undone, all in the long form;
@@ -62,11 +61,9 @@ class Run:
     def __init__(
         self, scenario: Scenario, tmp_path: Path, mutant: str | None = None, kill_at: str = ""
     ) -> None:
-        strace.need_strace()
         path = tmp_path / "root" / "store" / TENANT
         self._step = scenario.step
         self._old_ids = upkeep.prepare(path, rewritten=scenario.rewritten)
-        disk = Disk(tmp_path / "root", ignored=["confkeep.index"])
         options = ["--mutant", mutant] if mutant else []
         commands = []
         if scenario.killed is not None:
@@ -74,7 +71,7 @@ class Run:
             commands.append(command(path, step, "--kill-at", failpoint, *options))
         options += ["--kill-at", kill_at] if kill_at else []
         commands.append(command(path, scenario.step, *options))
-        self.cuts = list(cuts_of(strace.trace(commands, tmp_path / "strace.log"), disk))
+        self.cuts = traced(commands, tmp_path / "root")
         assert kill_at or len(self.cuts[-1].acknowledged) == 1, "the step did not get to its end"
 
     def problems(

@@ -11,8 +11,8 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from confkeep.errors import RemovedByRetention, StoreError
 from tests.crash import rewriter
 from tests.crash.rewriter import BATCHES, POLICY, given
-from tests.crash.writer import DEVICES, NOW_S, batches
+from tests.crash.writer import DEVICES, NOW_S, batches, leave_out_syncs
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids, git
 from worker.store.git import durable, refs
@@ -113,28 +113,17 @@ def _name_of(descriptor: int) -> str:
     return os.readlink(f"/proc/self/fd/{descriptor}")
 
 
-@contextmanager
-def _without_syncs(matches: Callable[[str], bool]) -> Iterator[None]:
-    real = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if not matches(_name_of(descriptor)):
-            real(descriptor)
-
-    os.fsync = fsync  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        os.fsync = real
-
-
 def _within(module: ModuleType, name: str, matches: Callable[[str], bool] = os.path.isdir) -> None:
     """Leave out the syncs of matching files, of folders as a rule, within one function."""
     real: Callable[..., Any] = getattr(module, name)
 
     def without(*arguments: Any, **named: Any) -> Any:
-        with _without_syncs(matches):
+        fsync = os.fsync
+        leave_out_syncs(matches)
+        try:
             return real(*arguments, **named)
+        finally:
+            os.fsync = fsync
 
     setattr(module, name, without)
 

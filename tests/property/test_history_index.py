@@ -43,10 +43,8 @@ from worker.store.history.index_rows import Entry, Root, version_of, with_crc
 from worker.store.repository import reader
 from worker.store.repository.backup import (
     Backup,
-    Committed,
     Detail,
     Version,
-    encode_text,
     pack_uuid,
     unpack_uuid,
 )
@@ -56,7 +54,6 @@ from worker.store.repository.tenant_repository import (
     open_repository,
 )
 from worker.store.upkeep.verify import verify_repository
-from worker.store.writing.batch import captured_s
 from worker.store.writing.commit import Writer, open_for_writing
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
@@ -95,43 +92,23 @@ def assert_equals_git(path: Path, devices: Sequence[str]) -> None:
         assert [version.sha for version in versions] == log_of_device(path, device)
 
 
-def indexed(
-    repository: TenantRepository, backups: Sequence[Backup], answers: Sequence[Committed]
-) -> list[Entry]:
-    """What a writer tells the index about a batch."""
+def commit_without_index(repository: TenantRepository, backups: Sequence[Backup]) -> list[Entry]:
+    """What a crash between the ref's move and the index's leaves: main moved, the file did not.
 
-    def folder(answer: Committed) -> bytes:
-        found = repository.git[answer.sha].peel(pygit2.Tree)[answer.device_id]
-        return bytes(found.id.raw)
-
-    return [
-        Entry(
-            Version(
-                bytes.fromhex(answer.sha),
-                int(answer.committed_at.timestamp()),
-                captured_s(backup, int(answer.committed_at.timestamp())),
-                pack_uuid(answer.backup_id),
-                encode_text(backup.message),
-                answer.detail,
-            ),
-            changed={} if answer.unchanged else {pack_uuid(answer.device_id): folder(answer)},
-            device=pack_uuid(answer.device_id),
-            own_names={}
-            if answer.unchanged
-            else {pack_uuid(answer.device_id): own_name(backup.export)},
-        )
-        for backup, answer in zip(backups, answers, strict=True)
-    ]
-
-
-def commit_without_index(
-    repository: TenantRepository, backups: Sequence[Backup]
-) -> list[Committed]:
-    """What a crash between the ref's move and the index's leaves: main moved, the file did not."""
+    Returns:
+        What the writer would have told the index.
+    """
+    told: list[Entry] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HistoryIndex, "append", lambda *_arguments: None)
+        patch.setattr(HistoryIndex, "append", lambda _index, _parent, entries: told.extend(entries))
         patch.setattr(HistoryIndex, "catch_up", lambda *_arguments: True)
-        return Writer(repository).commit_backups(backups)
+        Writer(repository).commit_backups(backups)
+    return told
+
+
+def ids_of(told: Sequence[Entry]) -> dict[str, str]:
+    """The backup ids of commits, with the commits' ids."""
+    return {str(entry.version.backup_id): entry.version.sha for entry in told}
 
 
 @pytest.fixture
@@ -186,19 +163,16 @@ def test_any_order_of_appends_losses_and_catching_up(
             parent = repository.tip()
             if kind in ("commit", "lose", "append"):
                 backups = random_backups(devices, count, rng.getrandbits(32))
-                answers = commit_without_index(repository, backups)
-                ids.update({answer.backup_id: answer.sha for answer in answers})
+                told = commit_without_index(repository, backups)
+                ids.update(ids_of(told))
                 if kind == "append":
                     with open_index(repository) as index:
-                        index.append(
-                            None if parent is None else str(parent),
-                            indexed(repository, backups, answers),
-                        )
+                        index.append(None if parent is None else str(parent), told)
                 elif kind == "lose" and parent is not None:
                     # The ref goes back, and then elsewhere.
                     git(path, "update-ref", "refs/heads/main", str(parent))
-                    for answer in answers:
-                        del ids[answer.backup_id]
+                    for lost in ids_of(told):
+                        del ids[lost]
             elif kind == "catch up":
                 assert catch_up(path)
             else:
@@ -545,9 +519,9 @@ def test_damage_is_marked_and_mended_by_the_next_writer(store: Path, uncached: l
     repository = open_repository(path)
     parent = str(repository.tip())
     backups = random_backups(devices, 5, 9)
-    answers = commit_without_index(repository, backups)
+    told = commit_without_index(repository, backups)
     with open_index(repository) as index:
-        index.append(parent, indexed(repository, backups, answers))  # left to the catch-up
+        index.append(parent, told)  # left to the catch-up
         assert not index.is_complete(repository.tip())
         assert index.catch_up(repository.tip())
         assert index.is_complete(repository.tip())
@@ -582,9 +556,9 @@ def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
     backups = random_backups(devices, 3, 4)
     repository = open_repository(path)
     parent = str(repository.tip())
-    answers = commit_without_index(repository, backups) if what != "directory" else []
+    told = commit_without_index(repository, backups) if what != "directory" else []
     with open_index(repository) as index:
-        index.append(parent, indexed(repository, backups, answers) if answers else [])
+        index.append(parent, told)
     assert_equals_git(path, devices)
     assert catch_up(path) is (what != "directory")
     assert_equals_git(path, devices)
@@ -774,9 +748,9 @@ def test_a_power_cut_never_changes_an_answer(store: Path, monkeypatch: pytest.Mo
         def batch() -> None:
             parent = str(repository.tip())
             backups = random_backups(devices, 20, rng.getrandbits(32))
-            answers = commit_without_index(repository, backups)
-            ids.update({answer.backup_id: answer.sha for answer in answers})
-            index.append(parent, indexed(repository, backups, answers))
+            told = commit_without_index(repository, backups)
+            ids.update(ids_of(told))
+            index.append(parent, told)
 
         batch()
         batch()  # the file has the mark from here on
@@ -836,9 +810,7 @@ def test_what_is_not_closed_after_several_batches_is_built_anew(
     for number in range(batches):
         parent = str(repository.tip())
         backups = random_backups(devices, 4, 100 + number)
-        index.append(
-            parent, indexed(repository, backups, commit_without_index(repository, backups))
-        )
+        index.append(parent, commit_without_index(repository, backups))
     # The same boot: nothing is lost with the process.
     with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip())
@@ -1004,33 +976,11 @@ def test_a_writer_whose_file_was_begun_anew(store: Path, uncached: list[str]) ->
                 (path / INDEX_NAME).unlink()
                 assert index.catch_up(parent)
             backups = random_backups(devices, 4, 100 + round_number)
-            answers = commit_without_index(repository, backups)
-            index.append(parent, indexed(repository, backups, answers))
+            index.append(parent, commit_without_index(repository, backups))
             assert index.is_complete(repository.tip())
             listed(path, devices[0])
     assert uncached == []
     assert_equals_git(path, devices)
-
-
-def test_many_ids_in_many_batches(store: Path) -> None:
-    """Appends of all sizes: each id is found, and no other."""
-    path = store / f"{uuid.uuid4()}.git"
-    devices = device_ids(3)
-    repository = create_repository(path)
-    rng, ids = random.Random(1), {}
-    for size in [1, 1, 1, 30, 2, 1, 1, 5, 100, 1, 1, 1, 1, 300, 3]:
-        parent = repository.tip()
-        backups = random_backups(devices, size, rng.getrandbits(32))
-        answers = commit_without_index(repository, backups)
-        ids.update({answer.backup_id: answer.sha for answer in answers})
-        with open_index(repository) as index:
-            index.append(
-                None if parent is None else str(parent), indexed(repository, backups, answers)
-            )
-            assert index.is_complete(repository.tip())
-    with open_index(repository) as index:
-        assert index.find_backup_ids(list(ids), repository.tip()) == ids
-        assert index.find_backup_ids([str(uuid.uuid4())], repository.tip()) == {}
 
 
 def test_ids_and_names_while_the_file_is_behind_and_ahead(
@@ -1045,7 +995,7 @@ def test_ids_and_names_while_the_file_is_behind_and_ahead(
         for n, export in enumerate(exports)
     ]
     repository = create_repository(path)
-    shas = [answer.sha for answer in commit_without_index(repository, backups)]
+    shas = [entry.version.sha for entry in commit_without_index(repository, backups)]
     ids = {backup.backup_id: sha for backup, sha in zip(backups, shas, strict=True)}
     known = 6
     with open_index(repository) as index:
