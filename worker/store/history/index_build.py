@@ -76,10 +76,7 @@ def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
     Raises:
         RepositoryDamaged: it is not there, or is not a commit.
     """
-    try:
-        kind, raw = git.odb.read(pygit2.Oid(hex=sha))
-    except (KeyError, ValueError, pygit2.GitError) as error:
-        raise RepositoryDamaged(f"commit {sha} cannot be read") from error
+    kind, raw = _read(git, "commit", sha)
     if kind != pygit2.enums.ObjectType.COMMIT or not raw.startswith(b"tree "):
         raise RepositoryDamaged(f"{sha} is not a commit")
     return parse_commit(sha, raw)
@@ -121,10 +118,14 @@ def read_tree(git: pygit2.Repository, tree: str) -> bytes:
     Raises:
         RepositoryDamaged: it is not there.
     """
+    return _read(git, "tree", tree)[1]
+
+
+def _read(git: pygit2.Repository, what: str, id_: str) -> tuple[int, bytes]:
     try:
-        return bytes(git.odb.read(pygit2.Oid(hex=tree))[1])
+        return git.odb.read(pygit2.Oid(hex=id_))
     except (KeyError, ValueError, pygit2.GitError) as error:
-        raise RepositoryDamaged(f"tree {tree} cannot be read") from error
+        raise RepositoryDamaged(f"{what} {id_} cannot be read") from error
 
 
 #: An entry that differs between two trees: its name, and its mode and id in each (None if missing).

@@ -93,6 +93,11 @@ _SUSPECTS: Final = f"SELECT v.* {_NEWEST.format('')} WHERE v.suspect NOTNULL"
 _LABELS: Final = "SELECT * FROM labels AS d WHERE true"
 _OWN_NAMES: Final = "SELECT * FROM own_names AS d WHERE true"
 
+#: A device's versions with their commits, up to a commit.
+_VERSIONS: Final = (
+    "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
+    " WHERE device=? AND v.number<=?"
+)
 _LAST_PLACE: Final = "SELECT max(position) FROM versions WHERE device=?"
 
 #: Greater than any position or number.
@@ -293,9 +298,7 @@ class IndexFile:
         expected = None
         with sqlite_errors():
             for found in self._db.execute(
-                "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
-                " WHERE device=? AND position<=? AND v.number<=? ORDER BY position DESC",
-                (device, place, newest),
+                f"{_VERSIONS} AND position<=? ORDER BY position DESC", (device, newest, place)
             ):
                 if expected not in (None, found[1]):
                     break
@@ -308,9 +311,7 @@ class IndexFile:
         """A device's next version after the one at a position; None if that is the newest."""
         with sqlite_errors():
             found = self._db.execute(
-                "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
-                " WHERE device=? AND position=? AND v.number<=?",
-                (device, place + 1, newest),
+                f"{_VERSIONS} AND position=?", (device, newest, place + 1)
             ).fetchone()
             return None if found is None else version_of(found)
 
@@ -333,11 +334,10 @@ class IndexFile:
 
     def sha_of(self, number: int) -> bytes:
         """The id of the commit with that number."""
-        with sqlite_errors():
-            found = self._db.execute("SELECT * FROM commits WHERE number=?", (number,)).fetchone()
-            if found is None:
-                raise Damaged("a commit is missing")
-            return bytes(checked(found)[1])
+        found = self.shas(number, 1)
+        if not found:
+            raise Damaged("a commit is missing")
+        return found[0]
 
     def shas(self, first: int, most: int) -> list[bytes]:
         """The ids of the commits with the number `first` and those after it."""

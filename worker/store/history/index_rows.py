@@ -69,9 +69,6 @@ NO_DETAIL: Final = (None,) * 6
 _CELLS: Final = attrgetter(*[each.name for each in fields(Detail)][1:])
 
 
-#: By device, the name in its export; None if that has none.
-OwnNames = Mapping[bytes, str | None]
-
 #: The devices that a commit changed, each with its tree there; None where that is not known, or is none.
 Changed = Mapping[bytes, bytes | None]
 #: No device.
@@ -90,8 +87,8 @@ class Entry:
     captured: bool = True
     #: All labels of the device from now on; None if the commit has none in its header.
     labels: Labels | None = None
-    #: The names in the newest exports of devices that this commit, or one before it, changed.
-    own_names: OwnNames = field(default_factory=dict)
+    #: The names in the newest exports of devices that this commit, or one before it, changed; None: no name.
+    own_names: Mapping[bytes, str | None] = field(default_factory=dict)
 
     @property
     def seen(self) -> Collection[bytes]:
