@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.store.test_labels import CORE, EDGE, capture
+from worker.engine.directory import directory_of
 from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import open_repository
@@ -47,6 +48,23 @@ def test_a_turn_of_one_reads_the_index_once_and_writes_it_once(
     ends = [one for one in statements if one.startswith(("BEGIN", "COMMIT", "ROLLBACK"))]
     assert ends == ["BEGIN", "ROLLBACK", "BEGIN IMMEDIATE", "COMMIT"]
     assert [one for one in statements if "synchronous" in one] == ["PRAGMA synchronous=FULL"]
+
+
+def test_the_directory_is_read_from_an_index_that_is_opened_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(path, capture(CORE, 1), capture(EDGE, 2, name="edge"))
+    connect, opened = sqlite3.connect, list[object]()
+
+    def counted(*arguments: object, **options: object) -> sqlite3.Connection:
+        opened.append(arguments)
+        connection: sqlite3.Connection = connect(*arguments, **options)  # type: ignore[call-overload]
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    found = directory_of(open_repository(path))
+    assert {device.called.name for device in found} == {"own1", "edge"}
+    assert len(opened) == 1
 
 
 def test_the_journal_stays_between_transactions(path: Path) -> None:
