@@ -130,21 +130,18 @@ class Commands(click.Group):
         arguments = [*ctx.args]
         try:
             return super().invoke(ctx)
-        except ConfkeepError as error:
-            terminal = Terminal.of(ctx)
-            if terminal.debug:
-                raise
-            terminal.error(str(error), next_step(error, [ctx.invoked_subcommand or "", *arguments]))
-            ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise
-        except OSError as error:
+        except (ConfkeepError, OSError) as error:
             terminal = Terminal.of(ctx)
             if terminal.debug:
                 raise
-            ctx.exit(_report(terminal, error))
+            if isinstance(error, OSError):
+                ctx.exit(_report(terminal, error))
+            terminal.error(str(error), next_step(error, [ctx.invoked_subcommand or "", *arguments]))
+            ctx.exit(error.exit_code)
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """Read what was typed; `--help` and `--version` print here."""

@@ -56,10 +56,7 @@ class Export:
 
 
 def read_export(path: Path, said: str | None) -> Export:
-    """Read what an export says of its date: its name, and no more than the start of the file.
-
-    Args:
-        said: the part of its path that may say a date; None: its name.
+    """Read what an export says of its date: `said`, or without it its name, and the start of the file.
 
     Raises:
         OSError: the file system refused.

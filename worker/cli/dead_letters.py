@@ -243,12 +243,7 @@ def _chosen(
     yes: bool,
     what: str,
 ) -> list[DeadLetter]:
-    """The dead letters to act on: those named, or all once the person has confirmed.
-
-    Raises:
-        InvalidId: a name fits none or several; nothing was done.
-        click.UsageError: neither names nor `--all`, or both; or the person did not confirm.
-    """
+    """The dead letters to act on: those named, or all once the person has confirmed."""
     if bool(given) == all_letters:
         raise click.UsageError("Give either ids of backups or --all.")
     known = _known(client)

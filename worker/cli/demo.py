@@ -192,7 +192,6 @@ class _Router:
 
 
 def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
-    """Poll all made-up devices and wait for all receipts."""
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     tenant_ids = [made_id(name) for name in TENANTS]
     routers = [
@@ -233,7 +232,6 @@ def _unchanged(answers: Sequence[Answer], advance: Callable[[int], None]) -> int
 def _play_folder(
     terminal: Terminal, machine: one_machine.OneMachine, source: Path, order: str | None
 ) -> _Done:
-    """Hand over a folder of real exports and wait for all receipts."""
     files = (path for shape in ("*", "*/*") for path in source.glob(shape))
     names_tenants = not any(path.suffix.lower() == ".rsc" for path in files)
     found = exports_folder.scan(

@@ -55,11 +55,7 @@ def _colours() -> str:
 
 
 def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
-    """The page.
-
-    Args:
-        now: when the drill was; the page counts ages from it.
-    """
+    """The page, which counts ages from `now`, when the drill was."""
     restored = sum(len(report.restored) for report in reports)
     failed = sum(report.failed for report in reports)
     verdict = (

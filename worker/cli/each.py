@@ -43,17 +43,12 @@ class Failures:
                 yield tenant_id, ask(tenant_id, path)
 
     def to_json(self) -> list[dict[str, str | None]]:
-        """As JSON values."""
         return [
             {**tenant_json(tenant_id), "error": str(error)}
             for tenant_id, error in self._errors.items()
         ]
 
     def end(self) -> None:
-        """End the command with the first error, if there was one.
-
-        Raises:
-            StoreError: that error.
-        """
+        """Raise the first error, if there was one, which ends the command."""
         for error in self._errors.values():
             raise error

@@ -166,7 +166,6 @@ def _read(
 
 
 def _to_json(event: Event) -> dict[str, Any]:
-    """The event as `--json` prints it."""
     name = event.data.get("device_name")
     if name is None and event.tenant_id is not None:
         name = device_name(event.tenant_id, event.device_id)

@@ -77,11 +77,7 @@ def log_beside(terminal: Terminal, settings: Settings) -> None:
 
 
 def confirm(terminal: Terminal, what: Called, text: str, *, yes: bool) -> None:
-    """Ask the person to type the name, or the id, of what will be erased.
-
-    Raises:
-        click.UsageError: something else was typed, or nothing.
-    """
+    """Ask the person to type the name, or the id, of what will be erased; raises as `Terminal.confirm`."""
     if yes:
         return
     click.echo(f"{printable(text)} There is no way back.", err=True)

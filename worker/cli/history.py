@@ -198,11 +198,7 @@ def _list_versions(
 
 
 def print_versions(terminal: Terminal, rows: list[Row], *, validity: bool = False) -> None:
-    """The table of a device's versions.
-
-    Args:
-        validity: say too until when each was valid.
-    """
+    """Print the table of a device's versions, and with `validity` until when each was valid."""
     times = ["valid from (UTC)", "until (UTC)"] if validity else ["captured (UTC)"]
     terminal.table(
         ["commit", *times, "changed", "+", "-", "message"],

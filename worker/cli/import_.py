@@ -234,12 +234,7 @@ def command(
 
 
 def _source(folder: Path, source: str, layout: Layout | None) -> str:
-    """What DIR is taken for.
-
-    Raises:
-        InvalidInput: it is no folder, or not what --from says.
-        click.UsageError: a layout for what has none.
-    """
+    """What DIR is taken for."""
     if not folder.is_dir():
         raise InvalidInput("DIR", _no_folder(folder))
     if source != "auto":
@@ -276,11 +271,7 @@ def _no_folder(path: Path) -> str:
 
 
 def _refuse_namesakes(names: Names) -> None:
-    """Make no second tenant of a name: from then on nobody could type it.
-
-    Raises:
-        InvalidInput: a tenant of the store is called as a new one would be.
-    """
+    """Make no second tenant of a name: from then on nobody could type it."""
     there = tenants(get_settings().git_store_path)
     known = {tenant.id for tenant in there}
     called = {tenant.name: tenant for tenant in there}

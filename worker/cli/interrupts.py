@@ -23,11 +23,7 @@ class Interrupts:
         self._held = False
 
     def check(self) -> None:
-        """End the command if a signal has asked for it.
-
-        Raises:
-            KeyboardInterrupt: a signal has.
-        """
+        """Raise KeyboardInterrupt if a signal has asked the command to end."""
         if self._noted:
             raise KeyboardInterrupt
 

@@ -131,11 +131,7 @@ class OneMachine:
         self._start("http", "http", "--port", str(port), "--address", _LOOPBACK)
 
     def wait_for_http(self, port: int) -> None:
-        """Wait until HTTP is served, and make a token for this session.
-
-        Raises:
-            PartEnded, KeyboardInterrupt: as `wait_until_ready`.
-        """
+        """Wait until HTTP is served, and make a token for this session; raises as `wait_until_ready`."""
 
         def serves() -> bool:
             with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), 1):

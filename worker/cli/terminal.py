@@ -209,7 +209,7 @@ class Terminal:
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """Show on standard error how far `what` is; yields `advance(count)`.
 
-        A bar on a terminal, a line every few seconds elsewhere.
+        A bar on a terminal that can draw one, a line every few seconds elsewhere.
         """
         if self.err.is_terminal and self.err.color_system is not None:
             with self._bar(transient=False) as bar:
@@ -241,10 +241,7 @@ class Terminal:
 
     @contextmanager
     def phases(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
-        """Show on standard error how far work in several parts is; yields `tell(part, done, total)`.
-
-        A bar on a terminal, a line every few seconds elsewhere.
-        """
+        """As `progress`, of work in several parts; yields `tell(part, done, total)`."""
         if self.err.is_terminal and self.err.color_system is not None:
             with self._bar(transient=True) as bar:
                 task = bar.add_task(what, total=None)
