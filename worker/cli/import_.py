@@ -187,15 +187,21 @@ def command(
         adopt.run(terminal, folder, store=store, pack=pack, dry_run=dry_run, as_json=as_json)
         return
     names = Names(mapping)
-    found = _read(
-        source,
-        folder,
-        order=None if order == "auto" else order,
-        tenant=tenant,
-        names=names,
-        layout=given,
-        asker=asker,
-    )
+    if source == sources.GIT:
+        found = git_exports.read(folder, tenant=tenant, names=names, layout=given, asker=asker)
+    elif source == sources.OXIDIZED:
+        found = oxidized.read(folder, tenant=tenant, names=names)
+    elif source == sources.RANCID:
+        found = rancid.read(folder, tenant=tenant, names=names)
+    else:
+        found = exports_folder.scan(
+            folder,
+            order=None if order == "auto" else order,
+            tenant=tenant,
+            names=names,
+            layout=given,
+            asker=asker,
+        )
     _refuse_namesakes(names)
     if mapping is not None and names.write():
         terminal.note(f"wrote {mapping}")
@@ -296,28 +302,6 @@ def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:
             results.append(name_tenant(tenant_id, name, backup_id=naming_id(tenant_id, name)))
     for result in results:
         result.receipt(timeout)
-
-
-def _read(
-    source: str,
-    folder: Path,
-    *,
-    order: str | None,
-    tenant: str | None,
-    names: Names,
-    layout: Layout | None,
-    asker: Asker,
-) -> Found:
-    """What a source that is not a store holds."""
-    if source == sources.GIT:
-        return git_exports.read(folder, tenant=tenant, names=names, layout=layout, asker=asker)
-    if source == sources.OXIDIZED:
-        return oxidized.read(folder, tenant=tenant, names=names)
-    if source == sources.RANCID:
-        return rancid.read(folder, tenant=tenant, names=names)
-    return exports_folder.scan(
-        folder, order=order, tenant=tenant, names=names, layout=layout, asker=asker
-    )
 
 
 def _on_top(older: Sequence[Older]) -> InvalidInput:
