@@ -21,6 +21,7 @@ from worker.cli.terminal import (
     ranges,
     size_text,
 )
+from worker.cli.watch_view import swept
 from worker.figures.status_state import Status, StoreStatus
 from worker.observe import states
 from worker.process.waits import advice
@@ -50,13 +51,10 @@ def _print_workers(terminal: Terminal, settings: Settings, status: Status) -> No
     workers = status.workers
     terminal.line("Workers" if workers else "Workers: none has been seen", style="bold")
     if workers:
-        rows: list[list[str | Text]] = []
-        for worker in workers:
-            age = f"{age_text(worker.last_sweep_age_s)} ago"
-            seen = Text(age, (states.SILENT if worker.silent else states.WORKING).style)
-            if worker.silent:
-                seen.append(f"  {states.SILENT.loud}")
-            rows.append([f"  {first_line(worker.name)}", ranges(worker.shards), seen])
+        rows: list[list[str | Text]] = [
+            [f"  {first_line(each.name)}", ranges(each.shards), Text.assemble(swept(each))]
+            for each in workers
+        ]
         terminal.table(["  worker", "shards", "last seen"], rows)
     for worker in workers:
         if worker.trouble is not None:

@@ -220,7 +220,7 @@ def _workers(snapshot: Snapshot, shards: int) -> _List:
             [
                 first_line(worker.name),
                 ranges(worker.shards),
-                _swept(worker),
+                swept(worker),
             ]
             for worker in snapshot.workers
         ],
@@ -229,7 +229,8 @@ def _workers(snapshot: Snapshot, shards: int) -> _List:
     )
 
 
-def _swept(worker: WorkerStatus) -> _Words:
+def swept(worker: WorkerStatus) -> tuple[str, str]:
+    """When a worker made its last sweep, and the style of that."""
     state = states.SILENT if worker.silent else states.WORKING
     loud = f"  {state.loud}" if worker.silent else ""
     return f"{age_text(worker.last_sweep_age_s)} ago{loud}", state.style

@@ -7,10 +7,9 @@ import json
 import pytest
 
 from tests.judge import git
-from tests.unit.cli.conftest import Confkeep, Store
+from tests.unit.cli.conftest import TENANT, Confkeep, Store
 from worker.store.repository.tenant_repository import repository_path
 
-TENANT = "aaaa1111-0000-4000-8000-000000000001"
 CORE = "cafe0001-0000-4000-8000-000000000001"
 EDGE = "beef0002-0000-4000-8000-000000000002"
 FIRST = b"/ip address\nadd address=10.0.0.1/24\n/ip service\nset telnet disabled=yes\n"
@@ -19,9 +18,9 @@ LATER = b"/ip address\r\nadd address=10.0.0.2/24\r\n/ip service\r\nset telnet di
 
 @pytest.fixture
 def searched(store: Store) -> Store:
-    store.add(CORE, FIRST, tenant_id=TENANT)
-    store.add(CORE, LATER, tenant_id=TENANT)
-    store.add(EDGE, FIRST + b"/system identity\nset name=edge1\n", tenant_id=TENANT)
+    store.add(CORE, FIRST)
+    store.add(CORE, LATER)
+    store.add(EDGE, FIRST + b"/system identity\nset name=edge1\n")
     return store
 
 
