@@ -125,6 +125,9 @@ def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path
     # A folder of the user's that is called like one of our packages is not taken for it.
     (folder / "worker").mkdir()
     (folder / "worker" / "__init__.py").write_text("raise RuntimeError")
+    # A demo's folder that `up` goes on with is not a demo's any more.
+    (folder / "confkeep-data").mkdir()
+    (folder / "confkeep-data" / "made-by-confkeep-demo").touch()
     with running_up(folder, "--workers", "2") as up:
         status = json.loads(run(folder, "status", "--json"))
         assert len(status["workers"]) == 2
@@ -177,6 +180,7 @@ def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path
     assert not (folder / "confkeep-data" / "up.json").exists()
     run(folder, "status", status=11)
     git(folder / "confkeep-data" / "store" / f"{TENANT}.git", "fsck", "--strict")
+    assert "something else" in run(folder, "demo", "--data", "confkeep-data", status=6)
 
 
 def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folder: Path) -> None:
@@ -207,84 +211,6 @@ def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folde
         run(folder, *arguments, "--wait", stdin=b"two\n")
         versions = json.loads(run(folder, "history", TENANT, DEVICE, "--json"))["versions"]
         assert [version["lines_added"] for version in versions] == [1, 1]
-
-
-def test_a_killed_up_takes_its_parts_along_and_the_next_one_runs(folder: Path) -> None:
-    with running_up(folder) as up:
-        up.kill()
-        up.wait(30)
-        # A pool's child that was only just forked waits 30 s for its parent to take its first message.
-        wait_for(lambda: processes_of(folder) == [], "the parts to end", 60)
-    # The file is stale: nobody answers there.
-    assert (folder / "confkeep-data" / "up.json").exists()
-    assert "using `confkeep up`" not in run(folder, "status", status=11)
-    with running_up(folder):
-        run(folder, "status")
-
-
-def test_importing_twice_imports_once(folder: Path) -> None:
-    exports_of(folder / "exports", devices=4, versions=6)
-    (folder / "exports" / "acme" / "r0" / "7.rsc").write_bytes(b" \r\n")
-
-    planned = json.loads(run(folder, "import", "exports", "--dry-run", "--json"))
-    assert (planned["found"], planned["imported"]) == (25, 0)
-
-    with running_up(folder):
-        first = json.loads(run(folder, "import", "exports", "--json"))
-        again = json.loads(run(folder, "import", "exports", "--json"))
-        (folder / "exports" / "acme" / "r1" / "7.rsc").write_bytes(b"new\n")
-        more = run(folder, "import", "exports")
-        strict = run(folder, "import", "exports", "--strict", status=1)
-
-    assert (first["imported"], first["already_there"], len(first["refused"])) == (24, 0, 1)
-    assert first["refused"][0]["path"].endswith("acme/r0/7.rsc")
-    assert "blank" in first["refused"][0]["reason"]
-    assert (again["imported"], again["already_there"]) == (0, 24)
-    assert "1 backup imported, 24 already there, 1 refused" in more
-    assert "importing: 26 of 26" in strict
-    tenant_id = first["ids"]["acme"]
-    device_id = first["ids"]["acme/r2"]
-    repository = folder / "confkeep-data" / "store" / f"{tenant_id}.git"
-    # The captures, and the tenant's name.
-    assert git(repository, "rev-list", "--count", "main").decode().strip() == "26"
-    versions = json.loads(run(folder, "history", tenant_id, device_id, "--json"))["versions"]
-    assert [version["message"] for version in versions] == [
-        f"Import {number}.rsc" for number in (6, 5, 4, 3, 2, 1)
-    ]
-    assert versions[0]["captured_at"] == "2026-01-06T10:00:00Z"
-    assert [version["binary_bytes"] is None for version in versions[:2]] == [True, False]
-    git(repository, "fsck", "--strict")
-
-
-def test_another_tools_history_goes_through_the_queue(folder: Path) -> None:
-    source = folder / "oxidized"
-    source.mkdir()
-    git(source, "init", "-q")
-    for number in range(1, 6):
-        for node in ("r1", "site/r2"):
-            (source / node).parent.mkdir(exist_ok=True)
-            (source / node).write_bytes(b"/ip address\n" + b"add a\n" * number)
-        git(source, "add", "-A")
-        date = f"@{1_600_000_000 + number} +0200"
-        git(source, "commit", "-q", "-m", f"poll {number}", "--date", date)
-
-    with running_up(folder):
-        first = json.loads(run(folder, "import", "oxidized", "--json"))
-        (source / "r1").write_bytes(b"/new\n")
-        git(source, "commit", "-q", "-a", "-m", "poll 6")
-        again = json.loads(run(folder, "import", "oxidized", "--json"))
-
-    assert (first["found"], first["imported"], first["refused"]) == (10, 10, [])
-    assert (again["imported"], again["already_there"]) == (1, 10)
-    ids = first["ids"]
-    repository = folder / "confkeep-data" / "store" / f"{ids['site']}.git"
-    kept = git(repository, "log", "--format=%at %ai %s %b", "main", "--", ids["site/r2"]).decode()
-    assert kept.split("\n")[0].strip() == (
-        "1600000005 2020-09-13 14:26:45 +0200 poll 5 By Plain Git <plain@example.net>"
-    )
-    report = json.loads(run(folder, "drill", "--json"))
-    assert report["outcome"] == "proven"
-    assert sum(len(tenant["restored"]) for tenant in report["tenants"]) == 11
 
 
 def test_the_demo_shows_what_it_promises(folder: Path) -> None:
@@ -383,14 +309,6 @@ def test_a_demo_removes_nothing_but_a_demo(folder: Path) -> None:
 
     assert "something else" in run(folder, "demo", status=6)
     assert (data / "store" / "mine").exists()
-
-    # One that `up` went on with is not a demo's any more.
-    (data / "store" / "mine").unlink()
-    (data / "store").rmdir()
-    (data / "made-by-confkeep-demo").touch()
-    with running_up(folder, "--data", "confkeep-data/demo"):
-        pass
-    run(folder, "demo", status=6)
 
 
 def test_two_demos_do_not_share_a_folder(folder: Path) -> None:

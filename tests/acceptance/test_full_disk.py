@@ -10,7 +10,6 @@ import uuid
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests import small_disk
 from tests.acceptance.test_cli import fresh_environment
@@ -130,13 +129,15 @@ def test_a_server_that_ended_tells_of_its_disk_only_when_that_is_full(disk_path:
     assert server.why_not("it ended")[0].endswith("(no space left on the device)")
 
 
-@pytest.mark.parametrize("full", ["CONFKEEP_STAGING_PATH", "TMPDIR"])
-def test_http_accepts_nothing_on_a_full_disk_and_says_so(disk_path: Path, full: str) -> None:
-    disk, out = disk_path / "disk", disk_path / "out"
-    disk.mkdir()
-    port = free_port()
-    command = small_disk.command(disk, "size=4m", [*CONFKEEP, "up", "--http", str(port)])
-    environment = {**fresh_environment(), "CONFKEEP_STAGING": "volume", full: str(disk)}
+def test_http_accepts_nothing_on_a_full_disk_and_says_so(disk_path: Path) -> None:
+    out, port = disk_path / "out", free_port()
+    disks = {full: disk_path / full for full in ("CONFKEEP_STAGING_PATH", "TMPDIR")}
+    command = [*CONFKEEP, "up", "--concurrency", "1", "--http", str(port)]
+    for disk in disks.values():
+        disk.mkdir()
+        command = small_disk.command(disk, "size=4m", command)
+    environment = {**fresh_environment(), "CONFKEEP_STAGING": "volume"}
+    environment |= {full: str(disk) for full, disk in disks.items()}
     with out.open("wb") as printed:
         up = subprocess.Popen(
             command, cwd=disk_path, stdin=subprocess.DEVNULL, stdout=printed, env=environment
@@ -144,31 +145,31 @@ def test_http_accepts_nothing_on_a_full_disk_and_says_so(disk_path: Path, full: 
     try:
         wait_for(lambda: up.poll() is not None or b"token=" in out.read_bytes(), "up")
         token = re.findall(r"token=(\S+)", out.read_text())[0]
-        place = f"http://127.0.0.1:{port}/v1/tenants/{uuid.uuid4()}/devices/{uuid.uuid4()}/backups"
-        key = {"X-Auth-Token": token, "Idempotency-Key": str(uuid.uuid4())}
+        api = f"http://127.0.0.1:{port}/v1"
         files = {"export": b"/ip address\n", "binary": b"\x88\xac\xa1\xb1" + bytes(2 << 20)}
-        inside = small_disk.of(up.pid, disk)
-        before = {path for path in inside.rglob("*") if path.is_file()}
-        ballast = small_disk.fill(inside)
-        # Python would look for another folder if this one took nothing at all.
-        os.truncate(ballast, ballast.stat().st_size - (512 << 10))
+        for full, disk in disks.items():
+            place = f"{api}/tenants/{uuid.uuid4()}/devices/{uuid.uuid4()}/backups"
+            key = {"X-Auth-Token": token, "Idempotency-Key": str(uuid.uuid4())}
+            inside = small_disk.of(up.pid, disk)
+            before = {path for path in inside.rglob("*") if path.is_file()}
+            ballast = small_disk.fill(inside)
+            # Python would look for another folder if this one took nothing at all.
+            os.truncate(ballast, ballast.stat().st_size - (512 << 10))
 
-        refused = httpx.post(place, files=files, headers=key, params={"wait": 30}, timeout=60)
+            refused = httpx.post(place, files=files, headers=key, params={"wait": 30}, timeout=60)
 
-        assert refused.status_code == 503, refused.text
-        problem = refused.json()
-        assert problem["type"].endswith("#StagingUnavailable")
-        assert "No space left on device" in problem["detail"]
-        assert full in problem["hint"]
-        assert problem["retryable"] is True
-        ballast.unlink()
-        assert {path for path in inside.rglob("*") if path.is_file()} == before
-        unknown = httpx.get(
-            f"http://127.0.0.1:{port}/v1/backups/{key['Idempotency-Key']}", headers=key, timeout=60
-        )
-        assert unknown.status_code == 404
-        accepted = httpx.post(place, files=files, headers=key, params={"wait": 30}, timeout=60)
-        assert accepted.json()["state"] == "committed", accepted.text
+            assert refused.status_code == 503, refused.text
+            problem = refused.json()
+            assert problem["type"].endswith("#StagingUnavailable")
+            assert "No space left on device" in problem["detail"]
+            assert full in problem["hint"]
+            assert problem["retryable"] is True
+            ballast.unlink()
+            assert {path for path in inside.rglob("*") if path.is_file()} == before
+            backup = f"{api}/backups/{key['Idempotency-Key']}"
+            assert httpx.get(backup, headers=key, timeout=60).status_code == 404
+            accepted = httpx.post(place, files=files, headers=key, params={"wait": 30}, timeout=60)
+            assert accepted.json()["state"] == "committed", accepted.text
     finally:
         up.terminate()
         up.wait(30)

@@ -101,8 +101,8 @@ def test_what_a_demo_says_to_paste_works_while_it_serves(folder: Path, port: int
     assert demo.wait(30) == 130
 
 
-def test_the_token_of_a_session_ends_with_it(folder: Path, port: int) -> None:
-    """Also with one that was killed: the address of its page stands in a browser's history."""
+def test_a_killed_up_takes_its_parts_along_and_the_next_one_runs(folder: Path, port: int) -> None:
+    """And the token of a session ends with it: the address of its page stands in a browser's history."""
 
     def page() -> str:
         found = re.compile(r"^pages: (\S+)$", re.MULTILINE)
@@ -113,8 +113,14 @@ def test_the_token_of_a_session_ends_with_it(folder: Path, port: int) -> None:
         old = page()
         assert httpx.get(old).status_code == 303
         up.kill()
-        wait_for(lambda: not processes_of(folder), "its parts to end")
+        up.wait(30)
+        # A pool's child that was only just forked waits 30 s for its parent to take its first message.
+        wait_for(lambda: not processes_of(folder), "its parts to end", 60)
+    # The file is stale: nobody answers there.
+    assert (folder / DEFAULT_DATA / "up.json").exists()
+    assert "using `confkeep up`" not in run(folder, "status", status=11)
     with running_up(folder, "--http", str(port)):
+        run(folder, "status")
         assert [httpx.get(each).status_code for each in (old, page())] == [401, 303]
     with (
         EmbeddedServer(folder / DEFAULT_DATA / "redis") as server,
