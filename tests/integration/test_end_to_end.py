@@ -55,14 +55,14 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
 ) -> None:
     tenants = [new_id() for _ in range(5)]
     with deployment(
-        tmp_path, CONFKEEP_STAGING=staging, CONFKEEP_BATCH_MAX_BACKUPS="20"
+        tmp_path, CONFKEEP_STAGING=staging, CONFKEEP_BATCH_MAX_BACKUPS="10"
     ) as deployed:
         become_producer(deployed, monkeypatch)
         for number in range(2):
             deployed.start_worker(f"w{number}")
         producers = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.producer", str(n), "250", *tenants],
+                [sys.executable, "-m", "tests.integration.producer", str(n), "125", *tenants],
                 stdout=subprocess.PIPE,
                 env={**os.environ, **deployed.environment},
             )
@@ -74,7 +74,7 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
             assert producer.returncode == 0
             sent.append(json.loads(output))
         ids = [i for one in sent for tenant in tenants for i in one[tenant]]
-        assert len(set(ids)) == 500
+        assert len(set(ids)) == 250
         receipts = {i: Receipt(**AsyncResult(i, app=app).get(timeout=60)) for i in ids}
         # Wake flags expire by themselves; nothing may be left in queues or unacknowledged.
         expected = {*LASTING_KEYS, *map(keys.result, ids)}
@@ -82,7 +82,7 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
         for tenant in tenants:
             repository = deployed.store / f"{tenant}.git"
             committed = backup_ids(repository)
-            assert len(committed) == 100
+            assert len(committed) == 50
             for one in sent:
                 own = set(one[tenant])
                 assert [i for i in committed if i in own] == one[tenant]
@@ -90,8 +90,8 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
             assert [receipts[i].sha for i in committed] == shas
         with deployed.client() as client:
             counted = totals.read_totals(client)
-            assert (counted.enqueued, counted.committed, counted.dead) == (500, 500, 0)
-            assert counted.latency.count == 500
+            assert (counted.enqueued, counted.committed, counted.dead) == (250, 250, 0)
+            assert counted.latency.count == 250
             last = [commit.sha for commit in totals.read_recent(client)]
             assert len(last) == totals.RECENT_ROWS
             assert set(last) <= {receipt.sha for receipt in receipts.values()}
