@@ -9,6 +9,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+import pip
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -39,8 +40,10 @@ class Environment:
         return next((self.path / "lib").glob("python*/site-packages"))
 
     def pip(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "pip", "--python", self.python, "-q"]
-        subprocess.run([*command, "--disable-pip-version-check", *arguments], check=True)
+        # What `pip --python` starts, once it has started itself.
+        runner = Path(pip.__file__).with_name("__pip-runner__.py")
+        command = [self.python, str(runner), *arguments, "-q", "--disable-pip-version-check"]
+        subprocess.run(command, check=True)
 
     def install(self, *wheels: Path) -> None:
         """Install wheels, and link what they want from the tests' own environment."""
