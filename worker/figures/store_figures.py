@@ -9,7 +9,6 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from confkeep.errors import StoreError
 from confkeep.observe.logs import get_logger
@@ -23,9 +22,6 @@ from worker.store.repository.tenant_repository import repository_path, tenants_o
 from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
 log = get_logger("exporter")
-
-#: Most tries to list a folder while a repack removes files in it.
-_LISTINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +143,5 @@ class StoreFigures:
 
 
 def _repository(path: Path) -> _Repository:
-    for tries_left in range(_LISTINGS - 1, -1, -1):
-        try:
-            packs = names_of(path / "objects" / "pack")
-        except FileNotFoundError:
-            if not tries_left:
-                raise
-        else:
-            break
+    packs = names_of(path / "objects" / "pack")
     return _Repository(len(packs), sum(packs.values()), bool(read_state(path).skipped))

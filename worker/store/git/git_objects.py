@@ -9,7 +9,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -63,9 +63,11 @@ def git_for_objects(
 def loose_ids(path: Path) -> Iterator[str]:
     """The ids of all loose objects of a repository, from their file names."""
     for folder in sorted((path / "objects").glob("[0-9a-f][0-9a-f]")):
-        for name in sorted(os.listdir(folder)):
-            if _LOOSE.fullmatch(name):
-                yield folder.name + name
+        # A concurrent repack removes folders that it empties.
+        with suppress(FileNotFoundError):
+            for name in sorted(os.listdir(folder)):
+                if _LOOSE.fullmatch(name):
+                    yield folder.name + name
 
 
 class GitObjects:

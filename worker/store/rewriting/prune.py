@@ -45,7 +45,6 @@ _HELPERS: Final = (
     "objects/info/commit-graph",
     "objects/info/commit-graphs/*",
 )
-_PACK_FILES: Final = (".idx", ".bitmap", ".rev", ".mtimes", ".pack")
 _STAMP = re.compile(re.escape(BEFORE_REFS) + r"(\d{8}T\d{6}Z)(?:-\d+)?")
 
 
@@ -206,9 +205,7 @@ def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
     durable.failpoint("pruned-pack-durable")
     stems = {name.rpartition(".")[0] for name in os.listdir(folder) if name.startswith("pack-")}
     for stem in sorted(stems - {kept}):
-        # The idx first: readers find a pack by it.
-        for suffix in _PACK_FILES:
-            durable.remove(folder / f"{stem}{suffix}")
+        recovery.remove_pack(folder, stem)
         durable.failpoint("pack-pruned")
     for loose in (path / "objects").glob("[0-9a-f][0-9a-f]/*"):
         durable.remove(loose)

@@ -7,12 +7,12 @@ index and verifies everything. Packs loose objects only when asked.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
+from worker.store.git.git_objects import loose_ids
 from worker.store.git.git_process import Progress
 from worker.store.history.index import open_index
 from worker.store.repository import reader
@@ -57,12 +57,7 @@ def look(path: Path) -> State:
     """
     with file_system_errors(path.name):
         repository = open_repository(path)
-        tip, objects = repository.tip(), path / "objects"
-        loose = 0
-        for name in os.listdir(objects):
-            # A concurrent repack removes folders that it empties.
-            with suppress(FileNotFoundError):
-                loose += len(os.listdir(objects / name)) if len(name) == 2 else 0
+        tip = repository.tip()
         with damage(path):
             commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
         with open_index(repository) as index:
@@ -72,8 +67,8 @@ def look(path: Path) -> State:
             tip=None if tip is None else str(tip),
             commits=commits,
             devices=len(reader.devices_of(repository)),
-            loose_objects=loose,
-            packs=sum(name.endswith(".pack") for name in os.listdir(objects / "pack")),
+            loose_objects=sum(1 for _ in loose_ids(path)),
+            packs=sum(name.endswith(".pack") for name in os.listdir(path / "objects" / "pack")),
             indexed=indexed,
         )
 

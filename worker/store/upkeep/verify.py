@@ -405,6 +405,6 @@ class _Verification:
             self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
         ):
             self.report.add(Kind.INDEX, INDEX_NAME, text)
-        lost = set_back(git, main, self._reached, holds)
+        lost = set_back(side, self._reached)
         if lost is not None:
             self.report.add(Kind.REF, MAIN_REF, lost)

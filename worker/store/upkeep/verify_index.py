@@ -85,22 +85,17 @@ def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) 
             yield str(error)
 
 
-def set_back(
-    git: TenantRepository,
-    main: bytes | None,
-    reached: Container[bytes],
-    holds: Callable[[bytes], bool],
-) -> str | None:
+def set_back(side: GitSide, reached: Container[bytes]) -> str | None:
     """Whether `main` was set back, with how to undo that; None if the index does not show it.
 
     The index only becomes complete for a commit after `main` names it.
 
     Args:
         reached: the commits that `main` reaches.
-        holds: whether an object is there.
     """
+    git, main = side.git, side.tip
     tip = _tip_of_index(git.path / INDEX_NAME)
-    if tip is None or tip in reached or not holds(tip):
+    if tip is None or tip in reached or not side.holds(tip):
         return None
     ids = git.ids.get(git.path, git.git)
     if ids is not None and (ids.fates(tip.hex()) or ids.old_tip() == tip.hex()):
