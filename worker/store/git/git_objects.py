@@ -71,7 +71,10 @@ def loose_ids(path: Path) -> Iterator[str]:
 
 
 class GitObjects:
-    """All objects of one repository, each checked against its id as it is read."""
+    """All objects of one repository, each checked against its id as it is read.
+
+    What asks git raises what `Git.run` raises.
+    """
 
     def __init__(self, git: Git) -> None:
         self._git = git
@@ -97,9 +100,6 @@ class GitObjects:
         """The ids of all objects of these kinds, each once, roughly in their order on disk.
 
         Includes objects that are so damaged that git cannot tell their kind.
-
-        Raises:
-            GitUnavailable, MaintenanceFailed, OSError: as `Git.run`.
         """
         asked = ("--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectname)")
         found = self._git.run(*_PLAINLY, "cat-file", *asked).splitlines()
@@ -116,9 +116,6 @@ class GitObjects:
         """Bytes that these objects take on disk, packed or loose.
 
         Of an object that is there several times one copy counts, and of a missing one none.
-
-        Raises:
-            GitUnavailable, MaintenanceFailed, OSError: as `Git.run`.
         """
         if not ids:
             return 0
@@ -133,7 +130,6 @@ class GitObjects:
 
         Raises:
             BadObject: it is missing, damaged or not of that kind.
-            GitUnavailable, OSError: as `Git.run`.
         """
         real, data = self._kept.get(id_) or self._read_sound(id_) or self._read(id_)
         if kind is not None and real != kind:
@@ -198,21 +194,13 @@ class GitObjects:
         return self._process.stdout.readline()
 
     def each(self, ids: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes | BadObject]]:
-        """Yields each object's id, kind and bytes, or what is wrong with it.
-
-        Raises:
-            GitUnavailable, OSError: as `Git.run`.
-        """
+        """Yields each object's id, kind and bytes, or what is wrong with it."""
         found = self.named([id_.hex().encode() for id_ in ids])
         for id_, (kind, data) in zip(ids, found, strict=True):
             yield id_, kind, data
 
     def named(self, names: Sequence[bytes]) -> Iterator[tuple[bytes, bytes | BadObject]]:
-        """Yields kind and bytes of what each name stands for, an id or `ID:PATH`; or what is wrong with it.
-
-        Raises:
-            GitUnavailable, OSError: as `Git.run`.
-        """
+        """Yields kind and bytes of what each name stands for, an id or `ID:PATH`; or what is wrong with it."""
         done = 0
         while done < len(names):
             end_at = min(done + _ASKED, len(names))
@@ -252,7 +240,6 @@ class GitObjects:
 
         Raises:
             BadObject: git cannot read it, or its bytes are not those that its id stands for.
-            GitUnavailable, OSError: as `Git.run`.
         """
         arguments = (*_PLAINLY, *_BOUNDED, "cat-file", "--batch")
         process = self._git.start(*arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -269,11 +256,7 @@ class GitObjects:
         return words[1], data
 
     def fsck(self, tips: Sequence[bytes], progress: Progress) -> Finished:
-        """What `git fsck` says about whether all that the tips lead to exists; hashes nothing.
-
-        Raises:
-            GitUnavailable, MaintenanceFailed, OSError: as `Git.finish`.
-        """
+        """What `git fsck` says about whether all that the tips lead to exists; hashes nothing."""
         heads = [tip.hex() for tip in tips]
         git = dataclasses.replace(self._git, progress=progress)
         how = ("--connectivity-only", "--no-dangling", "--progress")

@@ -7,6 +7,9 @@ elsewhere.
 
 An old pack is never the reason to remove another: somebody's `git repack -a -d` may be about to
 remove it, and the other one may be what that repack made in its place.
+
+Whatever reads an idx raises `RepositoryDamaged` where that makes no sense, and `OSError` where the file system
+refuses.
 """
 
 from __future__ import annotations
@@ -100,10 +103,6 @@ def small(folder: Path, names: Iterable[str]) -> dict[str, int]:
     Of those that stay, each has at least twice the objects of the next smaller one, and the smallest
     twice those of all that are put together. So an object moves a few times only, however long the
     history gets.
-
-    Raises:
-        RepositoryDamaged: an idx makes no sense.
-        OSError: the file system refused.
     """
     with ExitStack() as opened:
         packs = sorted((len(ids), ids.name) for ids in _open(folder, names, opened))
@@ -116,12 +115,7 @@ def small(folder: Path, names: Iterable[str]) -> dict[str, int]:
 
 @contextmanager
 def ids_in(folder: Path, names: Iterable[str]) -> Iterator[Callable[[bytes], bool]]:
-    """Whether an object, given by its 20 bytes, is in one of the packs.
-
-    Raises:
-        RepositoryDamaged: an idx makes no sense.
-        OSError: the file system refused.
-    """
+    """Whether an object, given by its 20 bytes, is in one of the packs."""
     with ExitStack() as opened:
         packs = list(_open(folder, names, opened))
         yield lambda id_: any(id_ in ids for ids in packs)
@@ -132,10 +126,6 @@ def superfluous(folder: Path, old: Collection[str]) -> list[str]:
 
     Args:
         old: names as `names_of` gives them, from before new packs were written.
-
-    Raises:
-        RepositoryDamaged: an idx makes no sense.
-        OSError: the file system refused.
     """
     with ExitStack() as opened:
         packs = list(_open(folder, names_of(folder), opened))
@@ -154,12 +144,7 @@ def _sampled(ids: _Ids, new: Sequence[_Ids]) -> bool:
 
 
 def missing_from(folder: Path, name: str, old: Collection[str]) -> Iterator[bytes]:
-    """The ids in the packs `old` that are not in the pack `name`, 20 bytes each, each once.
-
-    Raises:
-        RepositoryDamaged: an idx makes no sense.
-        OSError: the file system refused.
-    """
+    """The ids in the packs `old` that are not in the pack `name`, 20 bytes each, each once."""
     with ExitStack() as opened:
         whole = _Ids(name, folder / f"{name}.idx", opened)
         packs = list(_open(folder, set(old) - {name}, opened))

@@ -34,7 +34,7 @@ from worker.store.history import index_build
 from worker.store.history.index_devices import DeviceAnswers
 from worker.store.history.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.history.index_keeper import INDEX_NAME as INDEX_NAME
-from worker.store.history.index_keeper import raw_id, tells_damage_of_git
+from worker.store.history.index_keeper import Tip, raw_id, tells_damage_of_git
 from worker.store.history.index_rows import Unusable
 from worker.store.history.index_versions import VersionAnswers
 from worker.store.repository import headers, reader
@@ -62,6 +62,8 @@ def open_index(repository: TenantRepository) -> HistoryIndex:
 class HistoryIndex(DeviceAnswers, VersionAnswers):
     """The index of one repository; a context manager. Not safe to share between threads.
 
+    Who asks about a tip gets `RepositoryDamaged` where git itself cannot be read.
+
     Reading methods never write rows. `append` and `catch_up` may only be called by a process that
     holds the repository's writer lock.
     """
@@ -71,9 +73,6 @@ class HistoryIndex(DeviceAnswers, VersionAnswers):
 
         Args:
             device_ids: the device of each backup id.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
         """
         known = self._known_at_once(device_ids, tip)
         if known is not None:
@@ -107,9 +106,7 @@ class HistoryIndex(DeviceAnswers, VersionAnswers):
         )
 
     @tells_damage_of_git
-    def find_backup_ids(
-        self, backup_ids: Collection[str], tip: pygit2.Oid | str | None
-    ) -> dict[str, str]:
+    def find_backup_ids(self, backup_ids: Collection[str], tip: Tip) -> dict[str, str]:
         """Those of `backup_ids` that are in the history of `tip`, with their commits.
 
         Exact for that tip: an id that is not in the answer is not in git. An id that is in several
@@ -151,9 +148,9 @@ class HistoryIndex(DeviceAnswers, VersionAnswers):
     @tells_damage_of_git
     def commits_after(
         self,
-        seen: pygit2.Oid | str | None,
+        seen: Tip,
         *,
-        tip: pygit2.Oid | str | None,
+        tip: Tip,
         since_s: int = 0,
         limit: int,
     ) -> list[str] | None:

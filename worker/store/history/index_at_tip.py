@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
-import pygit2
-
 from worker.store.history import index_build
 from worker.store.history.index_file import IndexFile
-from worker.store.history.index_keeper import IndexKeeper, raw_id
+from worker.store.history.index_keeper import IndexKeeper, Tip, raw_id
 from worker.store.history.index_rows import Entry, MergedHistory, Unusable
 from worker.store.repository.backup import Version, pack_uuid
 
@@ -47,16 +45,19 @@ class IndexAtTip(IndexKeeper):
 
     def _known(
         self,
-        tip: bytes,
+        tip: Tip,
         of_file: Callable[[IndexFile, int], dict[bytes, _Value]],
         of_history: Callable[[MergedHistory], dict[bytes, _Value]],
     ) -> tuple[dict[bytes, _Value], Iterator[Entry]]:
         """What the file says, or else the history up to the newest merge; and the commits above."""
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}, iter(())
         try:
-            return self._in_file(tip, of_file)
+            return self._in_file(raw_tip, of_file)
         except Unusable as error:
             self._note(error)
-        missing, below = self._below(tip, b"")
+        missing, below = self._below(raw_tip, b"")
         merged = None if below is None else index_build.read_merged(self._git, below.hex())
         known = {} if merged is None else of_history(merged)
         return known, index_build.linear_entries(self._git, below, missing)
@@ -76,16 +77,13 @@ class IndexAtTip(IndexKeeper):
 
     def _of_devices(
         self,
-        tip: pygit2.Oid | str | None,
+        tip: Tip,
         device_ids: Collection[str] | None,
         of_file: Callable[[IndexFile, Collection[bytes] | None, int], dict[bytes, _Value]],
     ) -> tuple[dict[bytes, _Value], Iterator[tuple[bytes, Version]]]:
         """What the file says of some devices, and their versions that it lacks, oldest first.
 
         Nothing at all if the file cannot tell.
-
-        Args:
-            device_ids: None means all devices.
         """
         raw_tip = raw_id(tip)
         if raw_tip is None:

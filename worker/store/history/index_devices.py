@@ -13,32 +13,24 @@ from worker.store.history import index_build
 from worker.store.history.index_at_tip import IndexAtTip, packed
 from worker.store.history.index_build import oldest_first
 from worker.store.history.index_file import IndexFile
-from worker.store.history.index_keeper import raw_id, tells_damage_of_git
+from worker.store.history.index_keeper import Tip, raw_id, tells_damage_of_git
 from worker.store.history.index_rows import MergedHistory, Unusable, labels_of
 from worker.store.repository.backup import Version, unpack_uuid
 from worker.store.repository.detail import read_detail
 
 
 class DeviceAnswers(IndexAtTip):
-    """Never writes rows."""
+    """Writes no rows. Where `device_ids` is None, all devices are meant."""
 
     @tells_damage_of_git
-    def all_last_seen(self, tip: pygit2.Oid | str | None) -> dict[str, dt.datetime]:
+    def all_last_seen(self, tip: Tip) -> dict[str, dt.datetime]:
         """When each device was last backed up, changed or not, up to `tip` or a later commit.
 
         Reads a row for each device, and the commits that the file lacks; without a file, the whole
         history.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
         """
-        raw_tip = raw_id(tip)
-        if raw_tip is None:
-            return {}
         seen_s, above = self._known(
-            raw_tip,
-            lambda file, _newest: file.all_last_seen(),
-            lambda history: dict(history.seen),
+            tip, lambda file, _newest: file.all_last_seen(), lambda history: dict(history.seen)
         )
         for entry in above:
             seen_s.update(dict.fromkeys(entry.seen, entry.version.committed_s))
@@ -48,17 +40,8 @@ class DeviceAnswers(IndexAtTip):
         }
 
     @tells_damage_of_git
-    def labels(
-        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
-    ) -> dict[str, Labels]:
-        """The labels of those devices that ever had any, as of `tip` or a later commit.
-
-        Args:
-            device_ids: None means all devices.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
-        """
+    def labels(self, tip: Tip, device_ids: Collection[str] | None = None) -> dict[str, Labels]:
+        """The labels of those devices that ever had any, as of `tip` or a later commit."""
         raw_tip = raw_id(tip)
         if raw_tip is None:
             return {}
@@ -82,16 +65,10 @@ class DeviceAnswers(IndexAtTip):
 
     @tells_damage_of_git
     def own_names(
-        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
+        self, tip: Tip, device_ids: Collection[str] | None = None
     ) -> dict[str, str | None]:
         """The names in the devices' newest exports, as of `tip` or a later commit; None for an export
         without one.
-
-        Args:
-            device_ids: None means all devices.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
         """
         raw_tip = raw_id(tip)
         if raw_tip is None:
@@ -111,19 +88,13 @@ class DeviceAnswers(IndexAtTip):
         return {unpack_uuid(device): name for device, name in found.items()}
 
     @tells_damage_of_git
-    def devices(self, tip: pygit2.Oid | str | None) -> dict[str, tuple[int, Version]]:
+    def devices(self, tip: Tip) -> dict[str, tuple[int, Version]]:
         """All devices that have versions, with their number and the newest, without details; last changed first.
 
         Reads a row for each version, and the commits that the file lacks; without a file, the whole
         history.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
         """
-        raw_tip = raw_id(tip)
-        if raw_tip is None:
-            return {}
-        found, above = self._known(raw_tip, IndexFile.devices, _devices_of)
+        found, above = self._known(tip, IndexFile.devices, _devices_of)
         for entry in above:
             for device in entry.changed:
                 many, _older = found.pop(device, (0, None))
@@ -132,18 +103,12 @@ class DeviceAnswers(IndexAtTip):
 
     @tells_damage_of_git
     def last_changes(
-        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
+        self, tip: Tip, device_ids: Collection[str] | None = None
     ) -> dict[str, dt.datetime]:
         """When the configurations of devices last changed, as the committer's dates of those versions.
 
         Reads the files of versions that the index lacks, but of none that it has: devices of which it does not
         know it are left out.
-
-        Args:
-            device_ids: None means all devices.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
         """
         found, above = self._of_devices(tip, device_ids, IndexFile.last_changes)
         for device, version in above:

@@ -129,7 +129,11 @@ def boot_id() -> bytes:
 
 
 class IndexFile:
-    """An open index file. If the file is bad, every method raises `Unusable`, and nothing else."""
+    """An open index file. If the file is bad, every method raises `Unusable`, and nothing else.
+
+    Where `devices` is None, all devices are meant. `newest` is the number of a commit: versions of those with
+    higher numbers do not count.
+    """
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
         """Open the file; create it if it is to be written and missing."""
@@ -223,21 +227,13 @@ class IndexFile:
             return dict(all_checked(self._db.execute("SELECT * FROM devices")))
 
     def labels(self, devices: Iterable[bytes] | None = None) -> dict[bytes, Labels]:
-        """The labels of those devices that have any.
-
-        Args:
-            devices: None means all devices.
-        """
+        """The labels of those devices that have any."""
         with sqlite_errors():
             rows = all_checked(self._of_devices(_LABELS, devices))
             return {device: Labels(*labels) for device, *labels in rows}
 
     def own_names(self, devices: Iterable[bytes] | None = None) -> dict[bytes, str | None]:
-        """The names in the devices' newest exports; None for an export without one.
-
-        Args:
-            devices: None means all devices.
-        """
+        """The names in the devices' newest exports; None for an export without one."""
         with sqlite_errors():
             return dict(all_checked(self._of_devices(_OWN_NAMES, devices)))
 
@@ -256,9 +252,6 @@ class IndexFile:
         """All devices that have versions, with their number and the newest, without details.
 
         The last changed device is last.
-
-        Args:
-            newest: skip versions of commits with higher numbers.
         """
         with sqlite_errors():
             return {
@@ -267,23 +260,13 @@ class IndexFile:
             }
 
     def last_changes(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, int]:
-        """When the configurations of devices last changed; without those of which no row tells.
-
-        Args:
-            devices: None means all devices.
-            newest: skip versions of commits with higher numbers.
-        """
+        """When the configurations of devices last changed; without those of which no row tells."""
         with sqlite_errors():
             rows = self._of_devices(_LAST_CHANGES, devices, newest)
             return {version[0]: commit[2] for version, commit in pairs_checked(rows)}
 
     def suspects(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, str]:
-        """Why the newest versions of devices are suspect; without those that are not, or of which no row tells.
-
-        Args:
-            devices: None means all devices.
-            newest: skip versions of commits with higher numbers.
-        """
+        """Why the newest versions of devices are suspect; without those that are not, or of which no row tells."""
         with sqlite_errors():
             rows = all_checked(self._of_devices(_SUSPECTS, devices, newest))
             return {row[0]: row[-1] for row in rows}
@@ -292,7 +275,6 @@ class IndexFile:
         """A device's versions, newest first; each row's checksum is verified, and that none is lost.
 
         Args:
-            newest: skip versions of commits with higher numbers.
             place: skip versions at higher positions.
         """
         expected = None

@@ -22,6 +22,9 @@ from worker.store.repository.tenant_repository import TenantRepository, damage
 INDEX_NAME: Final = "confkeep.index"
 DAMAGE_MARK: Final = "confkeep.index-damaged"
 
+#: The commit for which an answer is wanted, as git gives it or as text; None: there is none yet.
+Tip = pygit2.Oid | str | None
+
 #: Commits per transaction of the catch-up: a kill loses at most these.
 _CATCH_UP_BATCH: Final = 2_000
 
@@ -89,7 +92,7 @@ class IndexKeeper:
         except Unusable as error:
             self._note(error)
 
-    def is_complete(self, tip: pygit2.Oid | str | None) -> bool:
+    def is_complete(self, tip: Tip) -> bool:
         """Whether the file's root says that it needs no catching up."""
         try:
             if self._mark.exists():
@@ -101,9 +104,7 @@ class IndexKeeper:
             return False
 
     @tells_damage_of_git
-    def catch_up(
-        self, tip: pygit2.Oid | str | None, progress: Progress | None = None, *, anew: bool = False
-    ) -> bool:
+    def catch_up(self, tip: Tip, progress: Progress | None = None, *, anew: bool = False) -> bool:
         """Make the index complete for `tip`, whatever its state.
 
         Args:
@@ -233,7 +234,7 @@ class IndexKeeper:
                 return
 
 
-def raw_id(tip: pygit2.Oid | str | None) -> bytes | None:
+def raw_id(tip: Tip) -> bytes | None:
     """The 20 bytes of a commit's id."""
     if tip is None:
         return None

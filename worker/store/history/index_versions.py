@@ -15,7 +15,7 @@ from confkeep.routeros.loss import LOOK_BACK
 from worker.store.history import index_build
 from worker.store.history.index_at_tip import IndexAtTip
 from worker.store.history.index_file import IndexFile
-from worker.store.history.index_keeper import raw_id, tells_damage_of_git
+from worker.store.history.index_keeper import Tip, raw_id, tells_damage_of_git
 from worker.store.history.index_rows import Unusable
 from worker.store.repository import reader
 from worker.store.repository.backup import (
@@ -29,14 +29,14 @@ from worker.store.repository.detail import exports_of, read_detail
 
 
 class VersionAnswers(IndexAtTip):
-    """Writes no rows but the details that it had to look up."""
+    """Writes no rows but the details that it had to look up. Where `device_ids` is None, all devices are meant."""
 
     @tells_damage_of_git
     def versions(
         self,
         device_id: str,
         *,
-        tip: pygit2.Oid | str | None,
+        tip: Tip,
         limit: int | None = None,
         before: str | None = None,
         config_changes_only: bool = False,
@@ -89,14 +89,8 @@ class VersionAnswers(IndexAtTip):
         return rows[:limit]
 
     @tells_damage_of_git
-    def next_version(
-        self, device_id: str, sha: str, *, tip: pygit2.Oid | str | None
-    ) -> Version | None:
-        """The version of a device that came after one of its versions; None if none has, up to `tip`.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
-        """
+    def next_version(self, device_id: str, sha: str, *, tip: Tip) -> Version | None:
+        """The version of a device that came after one of its versions; None if none has, up to `tip`."""
         device, raw_tip = pack_uuid(checked_uuid("device_id", device_id)), raw_id(tip)
         if raw_tip is None:
             return None
@@ -113,19 +107,11 @@ class VersionAnswers(IndexAtTip):
         return next((newer for newer, one in pairwise(listed) if one.sha == sha), None)
 
     @tells_damage_of_git
-    def suspects(
-        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
-    ) -> dict[str, str]:
+    def suspects(self, tip: Tip, device_ids: Collection[str] | None = None) -> dict[str, str]:
         """Why the newest versions of devices are suspect, by id; without those that are not.
 
         Reads the files of versions that the index lacks, but of none that it has: devices of which it does not
         know it are left out.
-
-        Args:
-            device_ids: None means all devices.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
         """
         found, above = self._of_devices(tip, device_ids, IndexFile.suspects)
         for device in {device for device, _version in above}:
@@ -135,9 +121,7 @@ class VersionAnswers(IndexAtTip):
                     found[device] = version.detail.suspect
         return {unpack_uuid(device): why for device, why in found.items()}
 
-    def exports_below(
-        self, device_id: str, tip: pygit2.Oid | str | None, skip: int
-    ) -> Iterator[bytes]:
+    def exports_below(self, device_id: str, tip: Tip, skip: int) -> Iterator[bytes]:
         """The exports of a device's newest versions up to `tip`, newest first, without the first `skip`.
 
         No more than are looked at for the last good one. Ends at one that git lacks.

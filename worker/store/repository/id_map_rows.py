@@ -79,7 +79,10 @@ class BadRow(Exception):
 
 
 class Rows:
-    """The tables of one file, open for reading."""
+    """The tables of one file, open for reading.
+
+    Where it finds the file damaged, it raises `BadRow`, `sqlite3.Error` or `UnicodeDecodeError`.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         """Check the schema.
@@ -96,11 +99,7 @@ class Rows:
         self.summed = schema == _SCHEMA
 
     def between(self, table: str, low: bytes, high: bytes, most: int = 1) -> list[Row]:
-        """The first rows with keys from `low` to `high`, both included, verified; at most `most`.
-
-        Raises:
-            BadRow, sqlite3.Error, UnicodeDecodeError: the file is damaged where one has to look.
-        """
+        """The first rows with keys from `low` to `high`, both included, verified; at most `most`."""
         key = next(iter(COLUMNS[table]))
         chosen = self._select(table)
         if not self.summed:
@@ -127,11 +126,7 @@ class Rows:
         return found[1:]
 
     def every(self, table: str) -> Iterator[Row]:
-        """All rows of a table that has look-ups, in the order of their keys, each verified.
-
-        Raises:
-            BadRow, sqlite3.Error, UnicodeDecodeError: the file is damaged.
-        """
+        """All rows of a table that has look-ups, in the order of their keys, each verified."""
         rows = self._db.execute(f"{self._select(table)} ORDER BY {next(iter(COLUMNS[table]))}")
         if not self.summed:
             for row in rows:
@@ -150,11 +145,7 @@ class Rows:
             yield proven
 
     def rewrite(self) -> Row:
-        """The row of the newest rewrite.
-
-        Raises:
-            BadRow, sqlite3.Error, UnicodeDecodeError: the file is damaged.
-        """
+        """The row of the newest rewrite."""
         rows = self._db.execute(f"{self._select('rewrite')} LIMIT 2").fetchall()
         if len(rows) != 1:
             raise BadRow("it is of no rewrite")
