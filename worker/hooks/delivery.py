@@ -10,7 +10,6 @@ import datetime as dt
 import ssl
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -79,12 +78,7 @@ class Receiver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.close()
 
     def send(self, event: Event) -> Outcome:

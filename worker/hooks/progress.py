@@ -80,12 +80,8 @@ class Progress:
     def succeeded(self, event_id: str, now_ms: int) -> Progress:
         """An event was delivered."""
         return replace(
-            self,
+            self._after_failures(),
             done=[*self.done, event_id],
-            tries=0,
-            failing_since_ms=0,
-            next_ms=0,
-            problem="",
             delivered=self.delivered + 1,
             delivered_ms=now_ms,
         )
@@ -117,16 +113,11 @@ class Progress:
 
     def on_again(self) -> Progress:
         """It is on, and its next try comes at once."""
-        return replace(
-            self,
-            tries=0,
-            failing_since_ms=0,
-            next_ms=0,
-            problem="",
-            off_ms=0,
-            off_reason="",
-            resumed=self.resumed + 1,
-        )
+        resumed = self.resumed + 1
+        return replace(self._after_failures(), off_ms=0, off_reason="", resumed=resumed)
+
+    def _after_failures(self) -> Progress:
+        return replace(self, tries=0, failing_since_ms=0, next_ms=0, problem="")
 
 
 @dataclass(frozen=True, slots=True)
