@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from confkeep.errors import ConfkeepError, InvalidInput
 from confkeep.settings import Settings
-from worker.http.context import make_context
+from worker.http.context import Context
 from worker.http.document import document_of
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        context = app.state.context = make_context(settings, metrics)
+        context = app.state.context = Context(settings, metrics)
         letting_go = asyncio.create_task(context.let_go())
         try:
             yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
 
 import anyio
@@ -48,29 +47,33 @@ _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
 
-@dataclass(slots=True)
 class Context:
     """Belongs to one application, in one process."""
 
-    settings: Settings
-    client: redis.Redis
-    door: Door
-    proxy: Proxy
-    reader: Reader
-    readers: CapacityLimiter
-    askers: CapacityLimiter
-    searchers: CapacityLimiter
-    senders: CapacityLimiter
-    exposition: Exposition
-    recent: Recent = field(default_factory=Recent)
-    #: When health was looked up, and what was found.
-    health_at: float = 0.0
-    reasons: list[str] = field(default_factory=list)
-
-    #: Readers of events that wait.
-    waiting: int = 0
-    #: The process ends: nobody should wait any longer.
-    ending: bool = False
+    def __init__(self, settings: Settings, metrics: HttpMetrics) -> None:
+        """Open what the application needs; after fork."""
+        self.settings = settings
+        self.client = open_client(settings, timeout_s=min(_REDIS_S, settings.redis_timeout_s))
+        self.door = Door(self.client, settings)
+        self.proxy = Proxy.of(settings)
+        self.reader: Reader = (
+            StoreReader(settings.git_store_path)
+            if settings.http_store
+            else TaskReader(self.client, settings)
+        )
+        self.readers = CapacityLimiter(_READERS)
+        self.askers = CapacityLimiter(_ASKERS)
+        self.searchers = CapacityLimiter(_SEARCHERS)
+        self.senders = CapacityLimiter(_SENDERS)
+        self.exposition = Exposition(self.client, settings, metrics)
+        self.recent = Recent()
+        #: When health was looked up, and what was found.
+        self.health_at = 0.0
+        self.reasons: list[str] = []
+        #: Readers of events that wait.
+        self.waiting = 0
+        #: The process ends: nobody should wait any longer.
+        self.ending = False
 
     def close(self) -> None:
         """Hand over what was counted of the tokens, and close what is open."""
@@ -153,28 +156,6 @@ async def _in_thread(
 ) -> _Answer:
     with anyio.fail_after(patience_s):
         return await to_thread.run_sync(ask, asked, abandon_on_cancel=True, limiter=limiter)
-
-
-def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
-    """Open what an application needs; in its process, after fork."""
-    client = open_client(settings, timeout_s=min(_REDIS_S, settings.redis_timeout_s))
-    reader = (
-        StoreReader(settings.git_store_path)
-        if settings.http_store
-        else TaskReader(client, settings)
-    )
-    return Context(
-        settings,
-        client,
-        Door(client, settings),
-        Proxy.of(settings),
-        reader,
-        CapacityLimiter(_READERS),
-        CapacityLimiter(_ASKERS),
-        CapacityLimiter(_SEARCHERS),
-        CapacityLimiter(_SENDERS),
-        Exposition(client, settings, metrics),
-    )
 
 
 def context_of(request: Request) -> Context:

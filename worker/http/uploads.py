@@ -27,14 +27,6 @@ MOST_FORM: Final = MAX_EXPORT_BYTES + MAX_BINARY_BYTES + _FORM_BYTES
 #: JSON is whole in memory, as text and as what it says: larger backups come as a form.
 MOST_JSON: Final = 24 * _MIB
 _FILES: Final = {"export": MAX_EXPORT_BYTES, "binary": MAX_BINARY_BYTES}
-#: What is said beside the two files.
-FIELDS: Final = frozenset(
-    {
-        *("message", "backup_id", "captured_at"),
-        *("device_name", "device_address", "device_model", "device_group"),
-    }
-)
-
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
@@ -53,6 +45,10 @@ class JsonBackup(BaseModel):
     device_address: str | None = None
     device_model: str | None = None
     device_group: str | None = None
+
+
+#: What is said beside the two files.
+FIELDS: Final = JsonBackup.model_fields.keys() - {"export", "export_base64", "binary_base64"}
 
 
 async def read_backup(request: Request) -> dict[str, Any]:

@@ -68,9 +68,6 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
     names = {each["tenant_id"]: each["name"] for each in tenants}
     tenants.sort(key=lambda each: (each["name"] is None, str(each["name"]).casefold()))
     waits, trouble = await _waits(context, caller)
-    for each in tenants:
-        each["waiting"] = None if waits is None else waits.waiting.get(each["tenant_id"], 0)
-        each["dead"] = None if waits is None else waits.dead.get(each["tenant_id"], 0)
     changes = [] if waits is None else [_change(one, names) for one in waits.changes]
     return page(
         request, "fleet.html", caller=caller, tenants=tenants, queue=waits, trouble=trouble, changes=changes

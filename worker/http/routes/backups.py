@@ -216,7 +216,7 @@ async def backup(backup_id: str, caller: Reads, context: Here, wait: Wait = 0) -
     receipt = await context.read(lambda reader: reader.receipt(checked, caller.tenants))
     if receipt is None:
         raise unknown
-    return json_of(_state(checked, "SUCCESS", receipt, None, "git"))
+    return json_of(_state(checked, "SUCCESS", receipt, source="git"))
 
 
 @router.delete(
@@ -281,11 +281,11 @@ async def _state_after(context: Context, backup_id: str, wait_s: float) -> Respo
     """The answer after a hand-over, once the receipt is there or the time is over."""
     location = {"Location": f"/v1/backups/{backup_id}"}
     if not wait_s:
-        return json_of(_state(backup_id, "PENDING", None, None), 202, location)
+        return json_of(_state(backup_id, "PENDING"), 202, location)
     try:
         receipt = await awaiting.receipt(backup_id, wait_s)
     except NoReceipt as error:
-        state = _state(backup_id, "PENDING", None, error)
+        state = _state(backup_id, "PENDING", error=error)
         # It is accepted, whatever becomes of this look.
         with contextlib.suppress(BrokerUnavailable):
             found = await context.ask(lambda client: in_redis(client, backup_id))
@@ -293,8 +293,8 @@ async def _state_after(context: Context, backup_id: str, wait_s: float) -> Respo
                 state = _found(context, backup_id, found)
         return json_of(state, 200 if state.state in ("committed", "dead") else 202, location)
     except PoisonedBackup as error:
-        return json_of(_state(backup_id, "FAILURE", None, error), 200, location)
-    return json_of(_state(backup_id, "SUCCESS", receipt, None), 200, location)
+        return json_of(_state(backup_id, "FAILURE", error=error), 200, location)
+    return json_of(_state(backup_id, "SUCCESS", receipt), 200, location)
 
 
 def _found(context: Context, backup_id: str, found: Known) -> BackupState:
@@ -307,8 +307,8 @@ def _found(context: Context, backup_id: str, found: Known) -> BackupState:
 def _state(
     backup_id: str,
     state: str,
-    receipt: Receipt | None,
-    error: ConfkeepError | None,
+    receipt: Receipt | None = None,
+    error: ConfkeepError | None = None,
     source: Literal["redis", "git"] = "redis",
 ) -> BackupState:
     return BackupState(

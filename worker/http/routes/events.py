@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import anyio
@@ -118,15 +119,13 @@ async def events(
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
+@dataclass
 class _Wanted:
     """Which events a request wants, and where it has come to."""
 
-    def __init__(
-        self, cursor: str | None, tenants: frozenset[str] | None, types: frozenset[str] | None
-    ) -> None:
-        self._cursor = cursor
-        self._tenants = tenants
-        self._types = types
+    cursor: str | None
+    tenants: frozenset[str] | None
+    types: frozenset[str] | None
 
     async def read(self, context: Context, limit: int) -> Page:
         """The next events."""
@@ -138,14 +137,14 @@ class _Wanted:
                 client,
                 settings,
                 store,
-                self._cursor,
-                tenants=self._tenants,
-                types=self._types,
+                self.cursor,
+                tenants=self.tenants,
+                types=self.types,
                 limit=limit,
             )
 
         page = await context.ask(ask, _READ_S)
-        self._cursor = page.cursor
+        self.cursor = page.cursor
         return page
 
 
