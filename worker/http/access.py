@@ -41,6 +41,11 @@ class Caller:
         return self.tenants is None or tenant_id in self.tenants
 
     @property
+    def sees_one(self) -> bool:
+        """Whether it may know of one tenant alone, whatever is to come."""
+        return self.tenants is not None and len(self.tenants) == 1
+
+    @property
     def reveals(self) -> bool:
         """Whether it may see secrets in exports."""
         return "reveal" in self.may

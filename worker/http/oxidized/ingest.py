@@ -26,7 +26,7 @@ from worker.http.access import Caller
 from worker.http.callers import OxidizedEnqueues
 from worker.http.context import HAND_OVER_S, Here
 from worker.http.oxidized.bodies import object_in, text_in
-from worker.http.oxidized.nodes import NO_GROUP, sole_tenant
+from worker.http.oxidized.nodes import NO_GROUP
 from worker.http.problems import OF_BODIES, RESPONSES, documented, json_body
 from worker.http.uploads import read_json
 from worker.reading.answers import DeviceEntry, TenantEntry
@@ -112,7 +112,7 @@ def find_device(
         NotInStore: the token may see several tenants, and none is called like the group.
     """
     tenant = _tenant(reader, caller, group)
-    alone = sole_tenant(caller.tenants) is not None
+    alone = caller.sees_one
     # What an import calls the tenant: the name of which its id was made, else the id.
     names = filter(None, (tenant.name, group or NO_GROUP))
     source = next((name for name in names if made_id(name) == tenant.tenant_id), tenant.tenant_id)
@@ -131,7 +131,7 @@ def find_device(
 def _tenant(reader: Reader, caller: Caller, group: str | None) -> TenantEntry:
     """The one that the token may see; else the one that is called like the group, or a new one."""
     among = reader.tenants(caller.tenants)
-    if sole_tenant(caller.tenants) is not None:
+    if caller.sees_one:
         return among[0]
     name = group or NO_GROUP
     made = made_id(name)
@@ -156,7 +156,7 @@ def _labels(
     labels: dict[str, Any] = {}
     if known is None or known.name in (None, known.own_name):
         labels["device_name"] = node
-    if sole_tenant(caller.tenants) is not None and (known is None or known.group is None):
+    if caller.sees_one and (known is None or known.group is None):
         labels["device_group"] = group
     return labels
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,11 +78,6 @@ def utc(moment: dt.datetime) -> str:
     return f"{moment.astimezone(dt.UTC).replace(microsecond=0, tzinfo=None)} UTC"
 
 
-def sole_tenant(tenants: Collection[str] | None) -> str | None:
-    """The one tenant that a token may see; None if it may see several, or those to come."""
-    return next(iter(tenants)) if tenants is not None and len(tenants) == 1 else None
-
-
 def nodes_of(reader: Reader, caller: Caller) -> list[Node]:
     """The nodes that a caller may see, tenant by tenant. One damaged tenant hides no other one.
 
@@ -110,7 +105,7 @@ def find_nodes(reader: Reader, caller: Caller, given: str, group: str | None = N
 
 def _sound_nodes(reader: Reader, caller: Caller) -> tuple[list[Node], RepositoryDamaged | None]:
     """The nodes of all tenants that are not damaged, and the damage of one that is."""
-    alone = sole_tenant(caller.tenants) is not None
+    alone = caller.sees_one
     nodes: list[Node] = []
     damage: RepositoryDamaged | None = None
     for tenant in reader.tenants(caller.tenants):

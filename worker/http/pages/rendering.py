@@ -88,7 +88,7 @@ def _environment() -> Any:
     )
     made.globals.update(q=None, states=states)
     made.filters.update(
-        age=_age, count=_count, date=date_text, day=day, firstline=_first_line, iso=utc_text,
+        age=_age, count="{:,}".format, date=date_text, day=day, firstline=_first_line, iso=utc_text,
         pieces=pieces, sentence=_sentence, shown=shown, size=size_text, span=span,
         unified_rows=unified_rows,
     )  # fmt: skip
@@ -114,10 +114,6 @@ def span(seconds: float) -> str:
     """A duration to the second."""
     whole = dt.timedelta(seconds=max(0, round(seconds)))
     return f"{whole.days} d" if whole.days else str(whole)
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
 
 
 def _sentence(text: str) -> str:
