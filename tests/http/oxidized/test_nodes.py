@@ -56,7 +56,7 @@ def test_a_node_without_a_name_is_called_by_its_id() -> None:
     ],
 )
 def test_only_json_at_the_end_is_cut(given: str, name: str) -> None:
-    assert without_json(given) == (name, given != name)
+    assert without_json(given) == name
 
 
 def test_a_full_name_goes_before_a_name() -> None:

@@ -54,9 +54,9 @@ async def list_some(
     field: str, value: str, request: Request, caller: OxidizedReads, context: Here
 ) -> Response:
     """The nodes of a group or of a model."""
-    value, cut = without_json(value)
+    value = without_json(value)
     if field not in ("group", "model"):
-        as_json = cut or wants_json(request)
+        as_json = wants_json(request)
         return answer("nodes are listed by group or model", as_json=as_json, status=404)
 
     def ask(reader: Reader) -> Response:
@@ -96,7 +96,7 @@ async def search_texts(request: Request, caller: OxidizedReads, context: Here) -
 @router.get("/node/show/{name:path}")
 async def show(name: str, caller: OxidizedReads, context: Here) -> Response:
     """One node, found as `find_nodes` says."""
-    name, _ = without_json(name)
+    name = without_json(name)
     found = await context.read(lambda reader: find_nodes(reader, caller, name))
     if len(found) != 1:
         return unfound(name, found, as_json=True)
@@ -109,10 +109,12 @@ async def show(name: str, caller: OxidizedReads, context: Here) -> Response:
 async def reload(request: Request, caller: OxidizedReads) -> Response:  # noqa: ARG001
     """Nothing has to be loaded again: the directory is always the newest one."""
     node = request.query_params.get("node")
-    as_json = request.url.path.endswith(".json") or wants_json(request)
+    as_json = wants_json(request)
     return answer(f"reloaded {node[:253] if node else 'list of nodes'}", as_json=as_json)
 
 
 def wants_json(request: Request) -> bool:
-    """Whether the query asks for JSON."""
-    return request.query_params.get("format") == "json"
+    """Whether the path or the query asks for JSON."""
+    # Of what a `%3F` stands for, `request.url` would take the rest for a query.
+    path: str = request.scope["path"]
+    return path.endswith(".json") or request.query_params.get("format") == "json"

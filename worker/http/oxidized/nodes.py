@@ -119,10 +119,9 @@ def _sound_nodes(reader: Reader, caller: Caller) -> tuple[list[Node], Repository
     return nodes, damage
 
 
-def without_json(text: str) -> tuple[str, bool]:
-    """A name without a `.json` at its end, and whether it had one. Names hold dots: no other end is cut."""
-    cut = text.removesuffix(_JSON)
-    return cut, cut != text
+def without_json(text: str) -> str:
+    """A name without a `.json` at its end. Names hold dots: no other end is cut."""
+    return text.removesuffix(_JSON)
 
 
 def matching(nodes: Sequence[Node], given: str, group: str | None = None) -> list[Node]:

@@ -39,7 +39,7 @@ async def get_next(name: str, caller: OxidizedEnqueues, context: Here) -> Respon
 
 
 async def _request(name: str, said: dict[str, Any], caller: Caller, context: Context) -> Response:
-    name, _ = without_json(name)
+    name = without_json(name)
     user = text_in(said, "user", _MOST_TEXT)
     message = text_in(said, "msg", _MOST_TEXT) or text_in(said, "message", _MOST_TEXT)
     found = await context.read(lambda reader: find_nodes(reader, caller, name))

@@ -28,8 +28,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/node/fetch/{name:path}")
 async def fetch(name: str, request: Request, caller: OxidizedReads, context: Here) -> Response:
     """The newest text of a node."""
-    name, cut = without_json(name)
-    as_json = cut or wants_json(request)
+    name = without_json(name)
+    as_json = wants_json(request)
 
     def ask(reader: Reader) -> Response:
         found = find_nodes(reader, caller, name)
@@ -64,7 +64,7 @@ async def list_versions(request: Request, caller: OxidizedReads, context: Here) 
 @router.get("/node/version/view.json")
 async def view(request: Request, caller: OxidizedReads, context: Here) -> Response:
     """A node's text as of a commit."""
-    as_json = request.url.path.endswith(".json") or wants_json(request)
+    as_json = wants_json(request)
     oid = request.query_params.get("oid", "")
 
     def ask(reader: Reader) -> Response:
@@ -78,7 +78,7 @@ async def view(request: Request, caller: OxidizedReads, context: Here) -> Respon
 @router.get("/node/version/diffs.json")
 async def diffs(request: Request, caller: OxidizedReads, context: Here) -> Response:
     """The difference of a node's text as of two commits: `oid`, and the older `oid2`."""
-    as_json = request.url.path.endswith(".json") or wants_json(request)
+    as_json = wants_json(request)
     oid, oid2 = (request.query_params.get(key, "") for key in ("oid", "oid2"))
 
     def ask(reader: Reader) -> Response:
@@ -104,7 +104,7 @@ def _version(
     reader: Reader, caller: Caller, request: Request, oid: str, *, as_json: bool
 ) -> tuple[Node, bytes] | Response:
     """The node that the query names with its text as of a commit; the answer where it has none."""
-    name, _ = without_json(request.query_params.get("node", ""))
+    name = without_json(request.query_params.get("node", ""))
     found = find_nodes(reader, caller, name, request.query_params.get("group"))
     if not found:
         return unfound(name, found, as_json=as_json)
