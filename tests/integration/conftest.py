@@ -52,9 +52,12 @@ def forget_environment() -> None:
 def _forget_configuration(app: Celery) -> None:
     if app._pool is not None:
         app._pool.force_close_all()
-    # A result that the garbage collector finds later would unsubscribe at a server that has ended by then.
     if app._backend is not None:
+        # A result that the garbage collector finds later would unsubscribe at a server that has ended by then.
         app._backend.result_consumer.subscribed_to.clear()
+        # It would also find the sockets, and warn of them at the end of some other test.
+        app._backend.result_consumer.stop()
+        app._backend.client.connection_pool.disconnect()
     app._pool = app._backend_cache = None
     pending = PendingConfiguration(app._preconf, app._finalize_pending_conf)
     app._conf = Settings(pending, prefix=app.namespace, keys=(_old_key_to_new, _new_key_to_old))

@@ -74,6 +74,8 @@ class TlsFront:
             answers.join(timeout=5)
 
     def close(self) -> None:
+        # To close it alone would not wake who accepts.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 
