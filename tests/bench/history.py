@@ -70,7 +70,6 @@ def index_build(path: Path) -> Row:
         f"index built, commits/s at {DEVICES:,} devices, against {BUILD_RATE:,}",
         rate / BUILD_RATE,
         1,
-        None,
         detail=f"{rate:,.0f} commits/s, {(path / INDEX_NAME).stat().st_size / COMMITS:.0f} bytes each",
     )
 
@@ -99,7 +98,6 @@ def history(path: Path) -> Row:
         f"{DEVICES:,} devices, against walk",
         theirs / ours,
         10_000,
-        None,
         detail=f"{ours * 1e3:.2f} ms, walk {theirs:.1f} s; to be under 3 ms",
     )
 
@@ -129,7 +127,6 @@ def devices(path: Path) -> Row:
         "commits, against walk",
         walk / ours,
         1_000,
-        None,
         detail=f"{ours * 1e3:.1f} ms, to be at most 18, walk {walk:.0f} s, from {WALKED:,} commits of it",
     )
 

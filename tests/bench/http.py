@@ -18,7 +18,7 @@ import redis
 
 from confkeep.labels import Labels
 from tests.bench.fleet import folder
-from tests.bench.table import Row
+from tests.bench.table import Row, at_most
 from tests.histories import START_S, device_ids
 from tests.http.serving import new_token
 from tests.servers import free_port, is_served, wait_for
@@ -117,10 +117,10 @@ def measure(
         p50, p95 = (sorted(took)[int(len(took) * part)] for part in (0.5, 0.95))
         figures = f"p50 {p50 * 1000:.1f} and p95 {p95 * 1000:.1f} ms, {rate:.0f}/s"
         name = f"HTTP, {what}, {CALLERS} callers at once, p95, part of 50 ms"
-        yield Row(name, p95 / BAR_S, 1, None, True, figures)
+        yield at_most(name, p95 / BAR_S, detail=figures)
     used = psutil.Process(process.process.pid).memory_info().rss
     figures = f"{used / 1024**2:.0f} MiB"
-    yield Row("HTTP, memory after that, part of 200 MiB", used / MEMORY_BAR, 1, None, True, figures)
+    yield at_most("HTTP, memory after that, part of 200 MiB", used / MEMORY_BAR, detail=figures)
 
 
 async def ask_all(port: int, token: str, path: Callable[[], str]) -> list[float]:

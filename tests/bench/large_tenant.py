@@ -42,6 +42,7 @@ def rows() -> Iterator[Row]:
     """The table's rows."""
     # Here, so that the program needs nothing that the code of before has not.
     from tests.bench.before import now_and_before
+    from tests.bench.table import at_most
 
     with now_and_before(BEFORE, "large_tenant.py") as both, folder() as where:
         if both is None:
@@ -55,21 +56,16 @@ def rows() -> Iterator[Row]:
                 ):
                     contenders = [partial(each.ask, word) for each in both]
                     now, before = median_costs(alternate(contenders, _ROUNDS))
-                    yield Row(
+                    yield at_most(
                         f"{what}, 10,000 devices{name}, over the code of before",
                         now / before,
                         0.5 if beside else None,
-                        None,
-                        smaller_is_better=True,
                         detail=f"{now * 1e3:.2f} and {before * 1e3:.2f} ms",
                     )
         now_bytes, before_bytes = (each.ask("bytes") for each in both)
-        yield Row(
+        yield at_most(
             "bytes of a pack of one, 10,000 devices, with hardly any of the device, part of 12 kB",
             now_bytes / _BOUND_BYTES,
-            1,
-            None,
-            smaller_is_better=True,
             detail=f"{now_bytes / 1000:,.1f} kB and {before_bytes / 1000:,.1f} kB before",
         )
 

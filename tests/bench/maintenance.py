@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.bench.fleet import Fleet, folder
-from tests.bench.table import Row, alternate, timed
+from tests.bench.table import Row, alternate, at_most, timed
 from tests.damage import loosen
 from tests.judge import git
 from worker.store.repository.backup import Backup
@@ -51,7 +51,6 @@ def rows() -> Iterator[Row]:
         yield Row(
             f"bytes per version of real histories ({DATA_VARIABLE} names no folder)",
             0,
-            None,
             None,
             detail="not measured",
         )
@@ -108,22 +107,19 @@ def sizes(name: str, backups: Sequence[Backup], *, text: bool = True) -> Iterato
         loosen(loose)
         count = len(backups)
         mine, best, worst = (_size(path / "objects") / count for path in (ours, theirs, loose))
-        yield Row(
+        yield at_most(
             f"bytes per version after maintenance, {name}, against git gc --aggressive",
             mine / best,
             1.05,
             1.0,
-            smaller_is_better=True,
             detail=f"{mine:,.0f} and {best:,.0f} of {written / count:,.0f} before, "
             f"{count:,} versions, {ours_s:.1f} and {theirs_s:.1f} s",
         )
         if text:
-            yield Row(
+            yield at_most(
                 f"bytes per version after maintenance, {name}, against loose objects",
                 mine / worst,
                 0.1,
-                None,
-                smaller_is_better=True,
                 detail=f"{mine:,.0f} and {worst:,.0f}, in blocks of the disk",
             )
 
@@ -133,12 +129,10 @@ def repacks_of_a_long_history() -> Row:
     with folder() as where:
         contenders = [_single_commits_and_repack(where / f"{n}.git", n) for n in (60_000, 6_000)]
         long, short = zip(*alternate(contenders, LONG_ROUNDS), strict=True)
-        return Row(
+        return at_most(
             "processor time of a geometric repack after 60,000 commits over after 6,000",
             statistics.mean(long) / statistics.mean(short),
             1.5,
-            None,
-            smaller_is_better=True,
             detail=f"means {statistics.mean(long) * 1e3:.0f} and {statistics.mean(short) * 1e3:.0f} ms, "
             f"medians {statistics.median(long) * 1e3:.0f} and {statistics.median(short) * 1e3:.0f} ms, "
             f"of {LONG_ROUNDS} each",
@@ -202,12 +196,9 @@ def files_after_single_commits() -> Row:
             repack(path)
         files = _files(path)
         assert git(path, "rev-list", "--count", "main") == b"%d\n" % SINGLE_COMMITS
-        return Row(
+        return at_most(
             f"files of a repository after {SINGLE_COMMITS:,} single commits, against 100",
             files / 100,
-            1,
-            None,
-            smaller_is_better=True,
             detail=f"{files} files, {repacks} repacks beside the commits, at most {most} files",
         )
 
@@ -226,12 +217,9 @@ def files_of_loose_objects() -> Row:
         taken_s = timed(lambda: repack(path))
         files = _files(path)
         assert git(path, "rev-list", "--count", "main") == b"%d\n" % LOOSE_COMMITS
-        return Row(
+        return at_most(
             f"files of a repository of {before:,} loose objects after one repack, against 100",
             files / 100,
-            1,
-            None,
-            smaller_is_better=True,
             detail=f"{files} files, {size >> 20} MiB became {_size(path / 'objects') >> 20}, "
             f"{taken_s:.0f} s",
         )
@@ -262,12 +250,10 @@ def latency() -> Iterator[Row]:
                 thread.join()
             without, during = statistics.median(alone), statistics.median(beside)
             slow = [statistics.quantiles(times, n=20)[-1] for times in (alone, beside)]
-            yield Row(
+            yield at_most(
                 f"latency of a commit during a {'full' if full else 'geometric'} repack, over without",
                 during / without,
                 2,
-                None,
-                smaller_is_better=True,
                 detail=f"medians {during * 1e3:.2f} and {without * 1e3:.2f} ms, "
                 f"95 % {slow[1] * 1e3:.2f} and {slow[0] * 1e3:.2f} ms",
             )

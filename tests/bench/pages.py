@@ -19,7 +19,7 @@ from confkeep.labels import Labels
 from tests.bench.finding import LITERAL, REGEX, confkeep
 from tests.bench.fleet import Fleet, folder
 from tests.bench.http import start
-from tests.bench.table import Row, alternate, median_costs, timed
+from tests.bench.table import Row, alternate, at_most, median_costs, timed
 from tests.http.serving import new_token
 from tests.servers import free_port
 from worker.http import paging
@@ -206,11 +206,11 @@ def page_rows(port: int, tokens: list[str], kind: Kind, cold: list[float]) -> It
     ).format(*(each * 1e3 for each in all_s))
     name = f"page, {kind.name}"
     bar = f"part of {kind.bar_s * 1e3:.0f} ms"
-    yield Row(f"{name}, masked, p95, {bar}", p95 / kind.bar_s, 1, None, True, figures)
+    yield at_most(f"{name}, masked, p95, {bar}", p95 / kind.bar_s, detail=figures)
     if kind.bar_bytes is not None:
         bar = f"part of {kind.bar_bytes // 1000} kB"
         figures = f"{size / 1000:.0f} kB, as they are sent"
-        yield Row(f"{name}, bytes, {bar}", size / kind.bar_bytes, 1, None, True, figures)
+        yield at_most(f"{name}, bytes, {bar}", size / kind.bar_bytes, detail=figures)
 
 
 def search_rows(store: Path, port: int, tokens: list[str]) -> Iterator[Row]:
@@ -229,7 +229,7 @@ def search_rows(store: Path, port: int, tokens: list[str]) -> Iterator[Row]:
             page_s, typed_s = median_costs(alternate([partial(timed, call) for call in calls], 3))
             name = f"page, search for {what}{', masked' if masked else ''}, over the command"
             figures = f"{page_s:.2f} s, the command {typed_s:.2f} s"
-            yield Row(name, page_s / typed_s, 1, None, True, figures)
+            yield at_most(name, page_s / typed_s, detail=figures)
 
 
 def get(port: int, token: str, path: str) -> int:

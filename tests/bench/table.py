@@ -19,7 +19,7 @@ class Row:
     ratio: float
     #: The bound that the project sets itself, and what it aims at; None: there is none.
     bound: float | None
-    aim: float | None
+    aim: float | None = None
     #: Whether a smaller ratio is the better one.
     smaller_is_better: bool = False
     #: The absolute figures of this machine.
@@ -43,6 +43,18 @@ class Row:
             "" if self.holds else "short",
             self.detail,
         )
+
+
+def at_most(
+    name: str,
+    ratio: float,
+    bound: float | None = 1,
+    aim: float | None = None,
+    *,
+    detail: str = "",
+) -> Row:
+    """A row of which a smaller ratio is the better one."""
+    return Row(name, ratio, bound, aim, smaller_is_better=True, detail=detail)
 
 
 def _times(ratio: float) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from tests.bench.before import Measured, now_and_before
-from tests.bench.table import Row, alternate
+from tests.bench.table import Row, alternate, at_most
 
 #: The last commit before a turn was one script at its begin and one at its end.
 BEFORE = "09db1c7"
@@ -29,7 +29,6 @@ def _rows(now: Measured, before: Measured) -> Iterator[Row]:
         "durable backups/s, one backup a turn, 50 tenants, against the code of before",
         old / own,
         1.5,
-        None,
         detail=f"{1 / own:,.0f}/s and {1 / old:,.0f}/s",
     )
     for name, part in (("p50", 50), ("p99", 99)):
@@ -37,12 +36,10 @@ def _rows(now: Measured, before: Measured) -> Iterator[Row]:
             statistics.quantiles([one for times in found for one in times], n=100)[part - 1]
             for found in zip(*latencies, strict=True)
         )
-        yield Row(
+        yield at_most(
             f"idle latency {name} from enqueue to durable receipt, against the code of before",
             mine / others,
             0.75,
-            None,
-            smaller_is_better=True,
             detail=f"{mine * 1e3:.1f} and {others * 1e3:.1f} ms",
         )
     # Last: it stops the workers.
@@ -54,13 +51,8 @@ def _rows(now: Measured, before: Measured) -> Iterator[Row]:
         if mine is None:
             print("turns: strace is missing: SYNCS NOT COUNTED", file=sys.stderr)
             continue
-        yield Row(
-            f"{name}, part of {most}",
-            mine / most,
-            1,
-            None,
-            smaller_is_better=True,
-            detail=f"{mine:g} and {others:g} before",
+        yield at_most(
+            f"{name}, part of {most}", mine / most, detail=f"{mine:g} and {others:g} before"
         )
 
 
