@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.bench import fast_import, plain
-from tests.bench.fleet import Fleet, folder
+from tests.bench.fleet import Fleet, disk_bytes, folder
 from tests.bench.table import Row, alternate, at_most, median_costs, timed
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import TenantRepository, create_repository
@@ -138,10 +137,10 @@ def _bytes_on_disk() -> Row:
         grown = []
         for contender in (_ours, _plain):
             repository = tenant.copy()
-            before, commit = _disk_bytes(repository.path), contender(repository)
+            before, commit = disk_bytes(repository.path), contender(repository)
             for _ in range(3):
                 commit(tenant.fleet.batch(100))
-            grown.append((_disk_bytes(repository.path) - before) / 300)
+            grown.append((disk_bytes(repository.path) - before) / 300)
         mine, one = grown
         return at_most(
             "bytes on disk per version, batch 100, 1,000 devices, against plain",
@@ -189,11 +188,3 @@ def _batches(commit: _Commit, fleet: Fleet) -> Callable[[], float]:
         return timed(lambda: commit(backups)) / 100
 
     return run
-
-
-def _disk_bytes(path: Path) -> int:
-    return sum(
-        os.stat(Path(parent, name)).st_blocks * 512
-        for parent, folders, files in os.walk(path)
-        for name in (*folders, *files)
-    )

@@ -25,9 +25,9 @@ import redis
 from confkeep.broker import keys
 from confkeep.settings import get_settings
 from tasks import enqueue_backup, enqueue_backups
-from tests.bench.fleet import Fleet, folder
+from tests.bench.fleet import Fleet, disk_bytes, folder
 from tests.bench.producing import producing
-from tests.bench.table import timed
+from tests.bench.table import processors_s, timed
 from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.process.sweeper import Sweeper
@@ -274,12 +274,7 @@ def sweeps() -> None:
 
 
 def _files_and_bytes(path: Path) -> tuple[int, int]:
-    entries = [
-        Path(parent, name)
-        for parent, folders, files in os.walk(path)
-        for name in (*folders, *files)
-    ]
-    return len(entries) + 1, sum(os.stat(entry).st_blocks * 512 for entry in entries)
+    return len([path, *path.rglob("*")]), disk_bytes(path)
 
 
 def repositories() -> None:
@@ -308,10 +303,9 @@ def repositories() -> None:
 def repacks(path: Path) -> None:
     """Print what a geometric and a full repack of a repository cost."""
     for full in (False, True):
-        used = os.times()
+        used = processors_s()
         wall = timed(lambda full=full: repack(path, full=full))  # type: ignore[misc]
-        after = os.times()
-        cpu = sum(after[:4]) - sum(used[:4])
+        cpu = processors_s() - used
         inodes, size = _files_and_bytes(path)
         say(
             f"{'full' if full else 'geometric'} repack",

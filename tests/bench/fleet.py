@@ -90,6 +90,11 @@ class Fleet:
         return writer.repository
 
 
+def disk_bytes(path: Path) -> int:
+    """Bytes of all that is below a folder, in blocks of the disk."""
+    return sum(entry.stat().st_blocks * 512 for entry in path.rglob("*"))
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     """A folder on the disk (not in memory: syncs must cost what they cost)."""

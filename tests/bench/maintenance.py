@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import resource
 import shutil
 import statistics
 import threading
@@ -13,8 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.bench.fleet import Fleet, folder
-from tests.bench.table import Row, alternate, at_most, timed
+from tests.bench.fleet import Fleet, disk_bytes, folder
+from tests.bench.table import Row, alternate, at_most, processors_s, timed
 from tests.damage import loosen
 from tests.judge import git
 from worker.store.repository.backup import Backup
@@ -99,14 +98,14 @@ def sizes(name: str, backups: Sequence[Backup], *, text: bool = True) -> Iterato
         writer = Writer(create_repository(ours))
         for start in range(0, len(backups), BATCH):
             writer.commit_backups(backups[start : start + BATCH])
-        written = _size(ours / "objects")
+        written = disk_bytes(ours / "objects")
         shutil.copytree(ours, theirs)
         shutil.copytree(ours, loose)
         ours_s = timed(lambda: repack(ours, full=True))
         theirs_s = timed(lambda: git(theirs, "gc", "--aggressive", "--prune=now", "--quiet"))
         loosen(loose)
         count = len(backups)
-        mine, best, worst = (_size(path / "objects") / count for path in (ours, theirs, loose))
+        mine, best, worst = (disk_bytes(path / "objects") / count for path in (ours, theirs, loose))
         yield at_most(
             f"bytes per version after maintenance, {name}, against git gc --aggressive",
             mine / best,
@@ -159,17 +158,11 @@ def _single_commits_and_repack(path: Path, commits: int) -> Callable[[], float]:
     def run() -> float:
         for backup in backups(REPACK_PACKS + 1):
             writer.commit_backups([backup])
-        before = _processor_s()
+        before = processors_s()
         repack(path, full=False)
-        return _processor_s() - before
+        return processors_s() - before
 
     return run
-
-
-def _processor_s() -> float:
-    """Seconds that this process and its ended children had of processors."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def files_after_single_commits() -> Row:
@@ -212,7 +205,7 @@ def files_of_loose_objects() -> Row:
         for start in range(0, len(backups), 256):
             writer.commit_backups(backups[start : start + 256])
         loosen(path)
-        before, size = _files(path), _size(path / "objects")
+        before, size = _files(path), disk_bytes(path / "objects")
         assert needs_repack(path, most_packs=REPACK_PACKS, most_loose=REPACK_LOOSE)
         taken_s = timed(lambda: repack(path))
         files = _files(path)
@@ -220,7 +213,7 @@ def files_of_loose_objects() -> Row:
         return at_most(
             f"files of a repository of {before:,} loose objects after one repack, against 100",
             files / 100,
-            detail=f"{files} files, {size >> 20} MiB became {_size(path / 'objects') >> 20}, "
+            detail=f"{files} files, {size >> 20} MiB became {disk_bytes(path / 'objects') >> 20}, "
             f"{taken_s:.0f} s",
         )
 
@@ -275,14 +268,6 @@ def _repack_until(path: Path, full: bool, running: threading.Event, stop: thread
     running.set()
     while not stop.is_set():
         repack(path, full=full)
-
-
-def _size(path: Path) -> int:
-    return sum(
-        os.stat(Path(parent, name)).st_blocks * 512
-        for parent, folders, files in os.walk(path)
-        for name in (*folders, *files)
-    )
 
 
 def _files(path: Path) -> int:

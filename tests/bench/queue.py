@@ -17,6 +17,7 @@ from celery.result import AsyncResult
 from confkeep.settings import get_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.bench import noop
+from tests.bench.costs import values_of
 from tests.bench.fleet import Fleet, folder
 from tests.bench.producing import producer_of, producing
 from tests.bench.table import Row, alternate, at_most, median_costs, timed
@@ -79,14 +80,8 @@ class _Backups:
     def _one(self) -> Any:
         self._number += 1
         backup = self._fleet.backup(self._fleet.random.choice(self._fleet.device_ids))
-        return {
-            "tenant_id": self._tenants[self._number % len(self._tenants)],
-            "device_id": backup.device_id,
-            "export_text": backup.export.decode(),
-            "binary_backup": backup.binary,
-            "message": backup.message,
-            "backup_id": str(uuid.uuid4()),
-        }
+        tenant_id = self._tenants[self._number % len(self._tenants)]
+        return {**values_of(tenant_id, backup), "backup_id": str(uuid.uuid4())}
 
 
 def _wait_for(results: list[AsyncResult]) -> None:
