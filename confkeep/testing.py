@@ -202,7 +202,7 @@ class FakeConfkeep:
             export_changed = old is None or not same_configuration(old, payload.export_text)
             name = name or own_name(payload.export_text)
         new = files.get(_EXPORT)
-        changed = _changed_lines(_text(old or b""), _text(new or b""))
+        changed = _changed_lines(old or b"", new or b"")
         if suspect is None and export_changed and old is not None and new is not None:
             before_it = [
                 each.files[_EXPORT]
@@ -381,15 +381,10 @@ def _size(payload: _Payload) -> int:
     return len(payload.export_text) + len(payload.binary_backup or b"")
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _changed_lines(old: str, new: str) -> str:
+def _changed_lines(old: bytes, new: bytes) -> str:
     """`+` for each added line, `-` for each removed one."""
-    return "".join(
-        line[0] for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[0] in "+-"
-    )
+    before, after = (each.decode("utf-8", "surrogateescape").splitlines() for each in (old, new))
+    return "".join(line[0] for line in difflib.ndiff(before, after) if line[0] in "+-")
 
 
 class _Backend(KeyValueStoreBackend):  # type: ignore[misc]

@@ -41,9 +41,8 @@ STALE_TASK: Final = "backups.note_stale"
 #: Seconds after which a worker passes that over: the next one is on its way.
 _STALE_LIFE_S: Final = 3_600
 
-#: Seconds until an uncleared flag expires and producers send another wake-up.
-FLAG_LIFE_S: Final = 60.0
-FLAG_LIFE_MS: Final = int(FLAG_LIFE_S * 1000)
+#: Until an uncleared flag expires and producers send another wake-up.
+FLAG_LIFE_MS: Final = 60_000
 
 #: When it was sent, whether by a turn, and up to when a backup of high priority was accepted.
 _FLAG = re.compile(rb"([0-9]{1,16})t?(?:h([0-9]{1,16}))?")

@@ -262,7 +262,7 @@ def _foreign_keys(client: Any, committed: set[str], unknown: set[str]) -> list[s
 
     try:
         wait_for(lambda: not foreign(keys.wake("")), "foreign keys to go", 5)
-        wait_for(lambda: not foreign(), "wake flags to expire", wakeups.FLAG_LIFE_S + 1)
+        wait_for(lambda: not foreign(), "wake flags to expire", wakeups.FLAG_LIFE_MS / 1000 + 1)
     except AssertionError:
         return [f"left in Redis: {', '.join(foreign()[:8])} ({len(foreign())})"]
     return []

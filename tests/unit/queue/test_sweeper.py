@@ -316,7 +316,7 @@ def test_a_turn_whose_last_step_the_server_refuses_holds_up_nothing_that_comes(
 ) -> None:
     """Its wake flag stays until it expires; the sweep wakes what comes meanwhile."""
     tenant = wait_in(client, settings, 1)
-    client.set(keys.wake(tenant), 1, px=int(wakeups.FLAG_LIFE_S * 1000))
+    client.set(keys.wake(tenant), 1, px=wakeups.FLAG_LIFE_MS)
     settle = Inbox.settle
 
     def refused(*arguments: Any, **options: Any) -> Settled:
@@ -333,7 +333,7 @@ def test_a_turn_whose_last_step_the_server_refuses_holds_up_nothing_that_comes(
     with pytest.raises(BrokerUnavailable, match="replicas"):
         drain.drain_inbox(Inbox(client, settings, tenant))
     assert Inbox(client, settings, tenant).depth() == 0, "all is committed"
-    assert 0 < client.ttl(keys.wake(tenant)) <= wakeups.FLAG_LIFE_S
+    assert 0 < client.pttl(keys.wake(tenant)) <= wakeups.FLAG_LIFE_MS
     [answer] = acceptance.accept(client, settings, [submission(2, tenant=tenant)])
     assert answer.wake_ms is None
     assert sweeper_of(client, settings).sweep() == 1
