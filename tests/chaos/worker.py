@@ -21,6 +21,7 @@ from typing import Any
 
 import worker.app
 from tests.turns import as_dead
+from worker.cli import service
 from worker.queue.inbox import Begun, Inbox
 from worker.store.writing.commit import Writer
 
@@ -79,16 +80,17 @@ def main() -> None:
             case _:
                 raise SystemExit(f"unknown option {option}")
     # As `confkeep worker` does: Celery's command line is a quarter of what a start costs.
-    started = worker.app.app.Worker(
-        hostname=f"{name}@test",
-        pool_cls=pool,
-        concurrency=int(concurrency),
-        loglevel="info",
-        optimization="fair",
-        without_mingle=True,
-        without_gossip=True,
-        quiet=True,
-    )
+    with service.loading():
+        started = worker.app.app.Worker(
+            hostname=f"{name}@test",
+            pool_cls=pool,
+            concurrency=int(concurrency),
+            loglevel="info",
+            optimization="fair",
+            without_mingle=True,
+            without_gossip=True,
+            quiet=True,
+        )
     started.start()
     sys.exit(started.exitcode)
 

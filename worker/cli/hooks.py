@@ -302,9 +302,10 @@ def run(terminal: Terminal) -> None:
       confkeep hooks run > hooks.log
     """
     # First, so that a missing extra is told before anything else.
-    import worker.hooks.delivery  # noqa: F401
-    from confkeep.observe import logs
-    from worker.hooks.senders import Senders
+    with service.loading():
+        import worker.hooks.delivery  # noqa: F401
+        from confkeep.observe import logs
+        from worker.hooks.senders import Senders
 
     settings = service.begin(terminal)
     logs.configure(settings)

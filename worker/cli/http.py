@@ -41,9 +41,10 @@ def command(terminal: Terminal, port: int | None, address: str | None) -> None:
     logs.configure(settings)
     port, address = port or settings.http_port, address or settings.http_address
     # Before it listens: who connects waits for none of it.
-    serving = server.server_of(
-        settings, lambda: terminal.note(f"http at http://{address}:{port}/v1/health")
-    )
+    with service.loading():
+        serving = server.server_of(
+            settings, lambda: terminal.note(f"http at http://{address}:{port}/v1/health")
+        )
     with listening.listen(address, port) as opened:
         server.run(serving, opened)
     # Threads that wait for a disk must not keep the process.

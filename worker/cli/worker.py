@@ -85,16 +85,17 @@ def command(
         f"{count_text(concurrency, 'tenant')} at once, store {settings.git_store_path}"
     )
     # Celery's command line loads its plugins and a shell: a quarter of what a start costs.
-    worker = app.Worker(
-        hostname=hostname,
-        pool_cls=pool,
-        concurrency=concurrency,
-        loglevel=settings.log_level,
-        optimization="fair",
-        without_mingle=True,
-        without_gossip=True,
-        quiet=True,
-    )
+    with service.loading():
+        worker = app.Worker(
+            hostname=hostname,
+            pool_cls=pool,
+            concurrency=concurrency,
+            loglevel=settings.log_level,
+            optimization="fair",
+            without_mingle=True,
+            without_gossip=True,
+            quiet=True,
+        )
     worker.start()
     ctx.exit(worker.exitcode or 0)
 

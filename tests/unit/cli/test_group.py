@@ -20,6 +20,22 @@ from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import COMMANDS, GROUPS, cli, module_of
 
 
+def test_garbage_is_looked_for_once_a_service_is_loaded_and_not_in_what_was_loaded() -> None:
+    program = (
+        "import gc\nfrom worker.cli import service\n"
+        "try:\n"
+        "    with service.loading():\n"
+        "        assert not gc.isenabled()\n"
+        "        raise ImportError\n"
+        "except ImportError:\n"
+        "    assert gc.isenabled() and gc.get_freeze_count() > 10_000"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_what_each_command_says_of_itself(name: str) -> None:
     context = click.Context(cli)
