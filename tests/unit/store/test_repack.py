@@ -708,51 +708,6 @@ def test_progress_is_told(repository: TenantRepository, fleet: Fleet) -> None:
     assert said[-1][1] == said[-1][2] > 0
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_names_are_durable_before_anything_relies_on_them(
-    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, full: bool
-) -> None:
-    """What is removed is in new packs alone, and no multi-pack-index of before names it."""
-    path, folder = repository.path, repository.path / "objects" / "pack"
-    fill(repository, fleet, 4)
-    (folder / packs_of(path)[0]).with_suffix(".keep").touch()
-    repack(path, full=full)
-    git(path, "multi-pack-index", "write")
-    fill(repository, fleet, 4)
-    durable_names: set[tuple[str, int]] = set()
-    moments: list[str] = []
-
-    def names() -> set[tuple[str, int]]:
-        with os.scandir(folder) as files:
-            return {(file.name, file.inode()) for file in files}
-
-    def synced(what: Path, real: Any = durable.sync_directory) -> None:
-        real(what)
-        if what == folder:
-            durable_names.clear()
-            durable_names.update(names())
-
-    def relies(moment: str) -> None:
-        moments.append(moment)
-        assert names() <= durable_names, moment
-        assert "multi-pack-index" not in {name for name, _inode in durable_names}
-
-    def run(self: Any, *arguments: str, real: Any = git_process.Git.run, **more: Any) -> Any:
-        if arguments[0] == "prune-packed":
-            relies(arguments[0])
-        return real(self, *arguments, **more)
-
-    def remove_pack(where: Path, name: str, real: Any = recovery.remove_pack) -> None:
-        relies("removal")
-        real(where, name)
-
-    monkeypatch.setattr(durable, "sync_directory", synced)
-    monkeypatch.setattr(git_process.Git, "run", run)
-    monkeypatch.setattr(recovery, "remove_pack", remove_pack)
-    repack(path, full=full)
-    assert {"removal", "prune-packed"} == set(moments)
-
-
 def test_a_geometric_repack_leaves_the_old_history_alone(
     repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,7 @@ from tests.damage import flip, loose, loosen, offset_at
 from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.store.git import durable, flock, git_process, refs
+from worker.store.git import flock, git_process, refs
 from worker.store.git.root_tree import RootTree
 from worker.store.history import index_build
 from worker.store.repository import id_map
@@ -441,76 +440,3 @@ def test_a_history_of_before_stays_for_the_whole_grace_time(
     applied = apply_retention(create_repository(path), LAST, now_s=NOW_S + later_s, grace_s=86_400)
     assert applied.pruned == pruned
     assert len(rewrite.before_refs(open_repository(path).git)) == 1 - pruned
-
-
-def steps_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
-    """What is synced, renamed (by its new name) and removed from now on."""
-    steps: list[tuple[str, Path]] = []
-    for name in ("sync_file", "sync_directory", "rename", "remove"):
-        real = getattr(durable, name)
-
-        def call(*paths: Path, name: str = name, real: Any = real) -> None:
-            real(*paths)
-            steps.append((name, paths[-1]))
-
-        monkeypatch.setattr(durable, name, call)
-    return steps
-
-
-def test_main_is_durable_before_a_map_counts_that_a_dead_rewrite_left(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A power cut would bring the old `main` back beside the new map."""
-    fill(path)
-    with killed_at("ref-moved"):
-        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
-    steps = steps_of(monkeypatch)
-    create_repository(path)
-    counts = steps.index(("rename", path / id_map.FILE_NAME))
-    for step in (
-        ("sync_file", path / "refs" / "heads" / "main"),
-        ("sync_directory", path / "refs" / "heads"),
-    ):
-        assert step in steps[:counts], step
-
-
-def test_helpers_are_gone_for_good_before_a_prune_removes_what_they_name(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = Writer(create_repository(path))
-    for seed in range(3):
-        writer.commit_backups(random_backups([ONE, TWO], 6, seed), now_s=NOW_S)
-    git(path, "commit-graph", "write", "--reachable", "--split")
-    git(path, "multi-pack-index", "write")
-    steps = steps_of(monkeypatch)
-    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
-    folder = path / "objects" / "pack"
-    first = next(
-        number
-        for number, (name, what) in enumerate(steps)
-        if name == "remove"
-        and what.parent == folder
-        and what.name.startswith("pack-")
-        and what.suffix == ".idx"
-    )
-    for helper in (folder / "multi-pack-index", *(path / "objects" / "info").glob("*")):
-        assert not helper.is_file(), helper
-    gone = [what for name, what in steps[:first] if name == "remove" and "objects" in what.parts]
-    assert folder / "multi-pack-index" in gone
-    assert any("commit-graphs" in what.parts for what in gone)
-    for helper in gone:
-        after = steps[steps.index(("remove", helper)) : first]
-        assert ("sync_directory", helper.parent) in after, helper
-
-
-def test_the_history_of_before_is_named_for_good_before_main_moves(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(path)
-    steps = steps_of(monkeypatch)
-    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
-    [ref] = (path / rewrite.BEFORE_REFS).iterdir()
-    named = steps.index(("rename", ref))
-    moved = steps.index(("rename", path / "refs" / "heads" / "main"))
-    for folder in (ref.parent, ref.parent.parent, path / "refs"):
-        assert ("sync_directory", folder) in steps[named:moved], folder
