@@ -128,12 +128,9 @@ def _locked_by(value: Value, path: Path, name: str) -> Iterator[Path]:
 def create_ref(path: Path, name: str, target: str) -> None:
     """Create a new ref; durable when this returns. The caller holds the flock exclusively."""
     modes.make_folders((path / name).parent)
-    temporary = durable.temporary_name(path, "tmp_")
-    try:
-        durable.create_file(temporary, [target.encode() + b"\n"])
-        durable.rename(temporary, path / name)
-    finally:
-        durable.remove(temporary)
+    with _begun(path, name, target.encode() + b"\n") as value:
+        value.sync()
+        durable.rename(value.file, path / name)
     _sync_folders(path, name)
 
 

@@ -117,18 +117,18 @@ class IdMap:
         """What became of the commits whose id begins with these 4 to 40 hex digits; at most 3."""
         low = bytes.fromhex(prefix.ljust(40, "0"))
         high = bytes.fromhex(prefix.ljust(40, "f"))
+        return [Fate(*row) for row in self._between("commits", low, high, 3)]
+
+    def _between(self, table: str, low: bytes, high: bytes, most: int = 1) -> list[Any]:
         with _damage(self.file):
-            rows: list[Any] = self.rows.between("commits", low, high, 3)
-        return [Fate(*row) for row in rows]
+            return self.rows.between(table, low, high, most)
 
     def removed_backups(self, backup_ids: Collection[str]) -> dict[str, RemovedBackup]:
         """Those of the ids whose commits were removed."""
         found = {}
         for text in backup_ids:
             wanted = pack_uuid(text)
-            with _damage(self.file):
-                rows: list[Any] = self.rows.between("backups", wanted, wanted)
-            for row in rows:
+            for row in self._between("backups", wanted, wanted):
                 found[text] = _removed(row)
         return found
 
@@ -144,8 +144,7 @@ class IdMap:
     def binary_removed_s(self, backup_id: str) -> int | None:
         """When the backup lost its binary, in seconds since 1970; None if it has not."""
         wanted = pack_uuid(backup_id)
-        with _damage(self.file):
-            rows: list[Any] = self.rows.between("binaries", wanted, wanted)
+        rows = self._between("binaries", wanted, wanted)
         return rows[0][1] if rows else None
 
     def every_fate(self) -> Iterator[Fate]:
@@ -244,15 +243,12 @@ def _identity(file: Path) -> tuple[int, ...]:
 def _counts(path: Path, git: pygit2.Repository) -> bool:
     """Whether the rewrite of the pending map took effect."""
     try:
-        pending = IdMap(path / PENDING_NAME)
+        with contextlib.closing(IdMap(path / PENDING_NAME)) as pending:
+            old_tip = pending.old_tip()
     except SideFileDamaged:
         if (path / PENDING_NAME).exists():
             raise
         return False
-    try:
-        old_tip = pending.old_tip()
-    finally:
-        pending.close()
     main = refs.read_main(path)
     if main is None or main == old_tip:
         return main is None

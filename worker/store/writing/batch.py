@@ -245,9 +245,7 @@ class Batch:
         try:
             return RootTree(b"" if parent is None else self._read(self._root_id, pack.TREE))
         except ValueError as error:
-            raise RepositoryDamaged(
-                f"{self._repository.path.name}: tree of {parent}: {error}"
-            ) from error
+            raise self._damage(f"tree of {parent}: {error}") from error
 
     def _last_version(self, device_id: str) -> _Device:
         folder_id = self.root.find(device_id.encode())
@@ -257,9 +255,7 @@ class Batch:
         try:
             entries = pack.parse_tree(self._read(folder_id, pack.TREE))
         except ValueError as error:
-            raise RepositoryDamaged(
-                f"{self._repository.path.name}: folder {device_id}: {error}"
-            ) from error
+            raise self._damage(f"folder {device_id}: {error}") from error
         self._known.add(folder_id)
         for entry in entries:
             if entry.name not in (_EXPORT, _BINARY):
@@ -279,14 +275,13 @@ class Batch:
                 # libgit2 looks for new packs once. Beside two repacks in a row that is not enough.
                 found, data = git.read(oid)
         except (pygit2.GitError, KeyError) as error:
-            raise RepositoryDamaged(
-                f"{self._repository.path.name}: object {id_.hex()} cannot be read"
-            ) from error
+            raise self._damage(f"object {id_.hex()} cannot be read") from error
         if found != kind:
-            raise RepositoryDamaged(
-                f"{self._repository.path.name}: object {id_.hex()} is not of its kind"
-            )
+            raise self._damage(f"object {id_.hex()} is not of its kind")
         return data
+
+    def _damage(self, text: str) -> RepositoryDamaged:
+        return RepositoryDamaged(f"{self._repository.path.name}: {text}")
 
 
 def _encode_folder(export_id: bytes, binary_id: bytes | None, others: list[TreeEntry]) -> bytes:

@@ -88,11 +88,7 @@ class Writer:
         """
         now_s = int(time.time()) if now_s is None else now_s
         watch = watch or Stopwatch()
-        with (
-            damage(self.repository.path),
-            durable.file_system_errors(self.repository.path.name),
-            flock.shared(self.repository.path),
-        ):
+        with self._beside_others():
             # 0. The flock is held, so no recovery runs meanwhile.
             watch.lap("flock")
             return self._commit(backups, now_s, watch)
@@ -107,17 +103,20 @@ class Writer:
             StoreUnavailable: the file system refused.
             RepositoryDamaged: an object that the branch needs is not there.
         """
-        with (
-            damage(self.repository.path),
-            durable.file_system_errors(self.repository.path.name),
-            flock.shared(self.repository.path),
-        ):
+        with self._beside_others():
             tip = refs.read_main(self.repository.path)
             commits = self.index.find_backup_ids(device_ids.keys(), tip)
             found = self._answers(commits, device_ids)
             if found:
                 finish(self.repository.path, [answer.sha for answer in found.values()])
         return found
+
+    @contextmanager
+    def _beside_others(self) -> Iterator[None]:
+        """Holds the flock shared, and turns the errors within into the store's."""
+        path = self.repository.path
+        with damage(path), durable.file_system_errors(path.name), flock.shared(path):
+            yield
 
     def _commit(
         self, backups: Sequence[Backup | Naming], now_s: int, watch: Stopwatch
