@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tests.crash import strace
 from tests.crash.posix import Disk, State, digest_of, materialise
-from tests.crash.strace import Call
 
 
 @dataclass(frozen=True)
@@ -37,26 +36,18 @@ def traced(
 ) -> list[Cut]:
     """The states that power cuts in these runs may leave of a folder, which has its present state before.
 
-    Args:
-        nameless: as for `cuts_of`.
-    """
-    strace.need_strace()
-    # The index is derived, and SQLite stores through memory maps that no log shows.
-    disk = Disk(root, ignored=["confkeep.index"])
-    return list(cuts_of(strace.trace(commands, root.with_name("strace.log")), disk, nameless))
-
-
-def cuts_of(
-    calls: Iterable[Call], disk: Disk, nameless: Sequence[str] = ("/tmp_",)
-) -> Iterator[Cut]:
-    """The states that differ, in the order of the calls; of each moment what a kill leaves first.
+    Those that differ, in the order of the calls; of each moment what a kill leaves first.
 
     Args:
         nameless: what temporary files have in their paths: what they hold is nobody's concern until they have
             their names.
     """
+    strace.need_strace()
+    # The index is derived, and SQLite stores through memory maps that no log shows.
+    disk = Disk(root, ignored=["confkeep.index"])
+    found: list[Cut] = []
     chance, seen, acknowledged = random.Random(1), set[bytes](), tuple[str, ...]()
-    for number, call in enumerate(calls):
+    for number, call in enumerate(strace.trace(commands, root.with_name("strace.log"))):
         if call.name == "write" and call.strings[0].startswith(b"ACK"):
             acknowledged = (*acknowledged, call.strings[0].decode())
         elif not disk.apply(call):
@@ -71,7 +62,8 @@ def cuts_of(
             if digest not in seen:
                 seen.add(digest)
                 after = f"call {number} ({call.name})"
-                yield Cut(after, acknowledged, place == 0, place == 1, state)
+                found.append(Cut(after, acknowledged, place == 0, place == 1, state))
+    return found
 
 
 def sample(cuts: Sequence[Cut], most: int) -> list[Cut]:

@@ -15,7 +15,7 @@ from tests.crash import strace
 from tests.crash.check import committed_ids, problem_of
 from tests.crash.ready import Ready, ready
 from tests.crash.test_crash_states import TENANT
-from tests.crash.writer import batches
+from tests.crash.writer import PACK_MADE, batches
 from worker.store.repository.tenant_repository import create_repository
 from worker.store.writing.commit import Writer
 
@@ -24,12 +24,7 @@ _FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
 FAILPOINTS = (
     "repository-initialised",
     "repository-named",
-    "pack-written",
-    "idx-written",
-    "pack-kept",
-    "pack-renamed",
-    "idx-renamed",
-    "pack-durable",
+    *PACK_MADE,
     "ref-locked",
     "ref-moved",
     "pack-let-go",

@@ -17,7 +17,7 @@ from tests.crash import rewriter, strace
 from tests.crash.check import committed_ids
 from tests.crash.test_crash_states import TENANT
 from tests.crash.test_two_writers import go_on, paused_at
-from tests.crash.writer import DEVICES, KEEPS, NOW_S, batches
+from tests.crash.writer import DEVICES, KEEPS, NOW_S, PACK_MADE, batches
 from tests.judge import GIT_ENVIRONMENT, assert_readable, backup_ids, git
 from worker.store.git import durable
 from worker.store.repository.tenant_repository import create_repository
@@ -39,12 +39,7 @@ COMMANDS = (
 
 #: The moments from the first byte of a pack to the end of the commit.
 MOMENTS = (
-    "pack-written",
-    "idx-written",
-    "pack-kept",
-    "pack-renamed",
-    "idx-renamed",
-    "pack-durable",
+    *PACK_MADE,
     "ref-locked",
     "ref-moved",
     "pack-let-go",

@@ -12,19 +12,14 @@ import pytest
 from tests.crash import rewriter, strace
 from tests.crash.power_cuts import problems_of, traced
 from tests.crash.test_crash_states import TENANT
-from tests.crash.writer import NOW_S, batches
+from tests.crash.writer import NOW_S, PACK_MADE, batches
 from tests.judge import backup_ids
 from worker.store.git import flock
 from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.writing.commit import Writer
 
 REWRITE = (
-    "pack-written",
-    "idx-written",
-    "pack-kept",
-    "pack-renamed",
-    "idx-renamed",
-    "pack-durable",
+    *PACK_MADE,
     "map-written",
     "old-kept",
     "ref-locked",

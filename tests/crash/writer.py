@@ -25,6 +25,16 @@ from worker.store.writing import commit
 NOW_S = 1_760_000_000
 DEVICES = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"device {n}")) for n in range(3)]
 
+#: The failpoints at which a pack is made, in their order.
+PACK_MADE = (
+    "pack-written",
+    "idx-written",
+    "pack-kept",
+    "pack-renamed",
+    "idx-renamed",
+    "pack-durable",
+)
+
 #: Which sync each mutant leaves out, by what the file's path holds or ends with.
 SYNCS = {
     "pack not synced": lambda path: "/.tmp_pack_" in path,
