@@ -17,10 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
 
-from tests.bench.costs import drain, values_of
-from tests.bench.fleet import Fleet
+from tests.bench.costs import Tenants, drain, values_of
 from tests.bench.producing import producing
 
 HOUR_S = 3_600.0
@@ -220,13 +218,20 @@ def validate(seed: int) -> None:
     """
     workers, devices = 2, zipf_sizes(60, 1_500, 1.0)
     with producing(CONFKEEP_SHARDS="8", CONFKEEP_REPACK_PACKS="0") as deployed:
-        waiting = Waiting(devices, seed)
+        tenants = Tenants(len(devices), max(devices), seed)
+        fleet = tenants.fleet
         for number in range(workers):
             deployed.start_worker(f"w{number}")
 
         def drained(sizes: Sequence[int]) -> float:
-            """Seconds in which so many backups of each tenant are committed."""
-            return drain(deployed, waiting.backups(sizes)).wall_s * sum(sizes)
+            """Seconds in which so many backups of each tenant are committed, each of another device, in any order."""
+            waiting = [
+                values_of(tenant_id, fleet.backup(device_id))
+                for tenant_id, size in zip(tenants.ids, sizes, strict=True)
+                for device_id in fleet.device_ids[:size]
+            ]
+            fleet.random.shuffle(waiting)
+            return drain(deployed, waiting).wall_s * sum(sizes)
 
         def cost(size: int) -> tuple[int, float]:
             """A worker's seconds for each backup, if each tenant has so many."""
@@ -245,24 +250,6 @@ def validate(seed: int) -> None:
                 f"a backup: simulated {simulated:.2f} s, measured {measured:.2f} s"
             )
     print(f"simulated over measured, median of {_ROUNDS}: {statistics.median(rounds):.2f}")
-
-
-class Waiting:
-    """Makes backups for simulated tenants."""
-
-    def __init__(self, devices: Sequence[int], seed: int) -> None:
-        self._fleet = Fleet(max(devices), seed)
-        self._tenants = [self._fleet.uuid() for _ in devices]
-
-    def backups(self, sizes: Sequence[int]) -> list[dict[str, Any]]:
-        """So many of each tenant, each of another device, in any order."""
-        made = [
-            values_of(tenant_id, self._fleet.backup(device_id))
-            for tenant_id, size in zip(self._tenants, sizes, strict=True)
-            for device_id in self._fleet.device_ids[:size]
-        ]
-        self._fleet.random.shuffle(made)
-        return made
 
 
 def main() -> None:

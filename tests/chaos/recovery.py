@@ -19,7 +19,7 @@ import redis
 
 from confkeep.broker import keys
 from tests.judge import assert_sound, backup_ids
-from tests.servers import wait_for
+from tests.servers import Deployment, wait_for
 from worker.process.local import Child, EmbeddedServer
 
 #: The promise.
@@ -43,23 +43,16 @@ class Recovery:
         )
 
 
-class Pair:
+class Pair(Deployment):
     """A broker and two workers of the same shards, with the default settings."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.server = EmbeddedServer(path / "server")
-        self.store = path / "store"
-        self.workers: list[Child] = []
+        super().__init__(path, EmbeddedServer(path / "server"))
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            **{name: v for name, v in os.environ.items() if not name.startswith("CONFKEEP_")},
-            "CONFKEEP_REDIS_URL": self.server.url,
-            "CONFKEEP_GIT_STORE_PATH": str(self.store),
-            "PYTHONWARNINGS": "ignore",
-        }
+        others = {name: v for name, v in os.environ.items() if not name.startswith("CONFKEEP_")}
+        return others | super().environment
 
     @contextmanager
     def running(
@@ -67,14 +60,12 @@ class Pair:
     ) -> Iterator[redis.Redis]:
         """Both workers up, after `first` was done; all is ended afterwards."""
         self.server.start()
-        client = redis.Redis(unix_socket_path=str(self.server.socket), socket_timeout=10)
+        client = self.client()
         try:
             first()
             for number in range(2):
                 command = [sys.executable, "-m", "tests.chaos.worker", f"w{number}", pool, "1"]
-                self.workers.append(
-                    Child([*command, *options], log=self.path / "log", env=self.environment)
-                )
+                self.workers.append(Child([*command, *options], log=self.log, env=self.environment))
             wait_for(lambda: client.hlen(keys.WORKERS) == 2, "both workers to start")
             yield client
         finally:
@@ -98,7 +89,7 @@ class Pair:
 
     def wait_until_committed(self, tenant: str, ids: list[str], start: float) -> float:
         """Seconds from `start` until every id has its receipt, all in order in git."""
-        with redis.Redis(unix_socket_path=str(self.server.socket), socket_timeout=10) as client:
+        with self.client() as client:
             names = [keys.result(i) for i in ids]
 
             def done() -> bool:

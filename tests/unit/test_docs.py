@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.queue import events
 from docs import generate
 from docs.man_page import MAN_PAGE, man_page
 from worker.cli import COMMANDS
@@ -46,6 +47,11 @@ def test_the_readmes_example_is_python_of_at_most_20_lines() -> None:
     [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     ast.parse(example)
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
+
+
+def test_every_type_of_event_is_listed() -> None:
+    page = (generate.ROOT / "docs/events.md").read_text("utf-8")
+    assert re.findall(r"^\| `([a-z.]+)` \|", page, re.MULTILINE) == list(events.TYPES)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

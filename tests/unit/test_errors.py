@@ -9,14 +9,10 @@ import pytest
 
 from confkeep import errors
 from confkeep.errors import ConfkeepError, InvalidInput
-
-
-def tree(root: type[ConfkeepError] = ConfkeepError) -> list[type[ConfkeepError]]:
-    return [root, *(each for child in root.__subclasses__() for each in tree(child))]
-
+from docs.cli_reference import below
 
 CLASSES = sorted(
-    {kind for kind in tree() if kind.__module__ == "confkeep.errors"},
+    {kind for kind in below(ConfkeepError) if kind.__module__ == "confkeep.errors"},
     key=lambda kind: kind.__name__,
 )
 

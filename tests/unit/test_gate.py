@@ -19,6 +19,7 @@ from tests.hostile_messages import TARGETS, TENANTS, Hostile
 from worker.app import app
 from worker.broker import gate
 from worker.broker.gate import Gate, Refusal
+from worker.process.gated_channel import gate_of
 
 QUEUE = keys.RECEIVE_QUEUE
 SHARD = keys.shard_queue(0)
@@ -27,7 +28,7 @@ SHARD = keys.shard_queue(0)
 @pytest.fixture(scope="module")
 def own() -> Gate:
     app.loader.import_default_modules()
-    return Gate({name: task.run for name, task in app.tasks.items() if name.startswith("backups.")})
+    return gate_of(app)
 
 
 def built(task: str = "backups.receive", body: Any = None, **headers: Any) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def test_a_body_may_be_as_it_is(own: Gate, encoding: str | None) -> None:
 @given(st.integers(0, 2**32))
 def test_whatever_comes_there_is_an_answer_that_names_nothing_of_it(seed: int) -> None:
     app.loader.import_default_modules()
-    own = Gate({name: task.run for name, task in app.tasks.items() if name.startswith("backups.")})
+    own = gate_of(app)
     for queue, raw in Hostile(seed, {}).messages(5):
         found = own.judge(raw, queue)
         if isinstance(found, Refusal):

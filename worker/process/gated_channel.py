@@ -50,11 +50,14 @@ def install(app: Celery) -> None:
         app: must know all of its tasks already.
     """
     global _gate
-    _gate = Gate(
-        {name: task.run for name, task in app.tasks.items() if name.startswith("backups.")}
-    )
+    _gate = gate_of(app)
     kombu_redis.Transport.Channel = GatedChannel
     kombu_redis.SentinelTransport.Channel = GatedSentinelChannel
+
+
+def gate_of(app: Celery) -> Gate:
+    """The gate that lets through what the tasks of ours take."""
+    return Gate({name: task.run for name, task in app.tasks.items() if name.startswith("backups.")})
 
 
 class GatedQoS(kombu_redis.QoS):
