@@ -37,8 +37,11 @@ class WorkerStatus:
 
 def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
     """The shards that no sweeping worker serves, in order."""
-    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
-    return sorted(set(range(shards)) - served)
+    return sorted(set(range(shards)) - _served(workers))
+
+
+def _served(workers: Sequence[WorkerStatus]) -> set[int]:
+    return {shard for worker in workers if not worker.silent for shard in worker.shards}
 
 
 def list_workers(client: redis.Redis) -> list[WorkerStatus]:
@@ -63,17 +66,13 @@ def forget_workers(client: redis.Redis) -> None:
 
 
 def _recent(workers: Sequence[WorkerStatus]) -> list[WorkerStatus]:
-    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
-    return [
-        worker
-        for worker in workers
-        if worker.last_sweep_age_s
-        < (
-            _FORGET_SERVED * worker.silent_after_s
-            if served.issuperset(worker.shards)
-            else _FORGET_MISSED_S
-        )
-    ]
+    served = _served(workers)
+
+    def forgotten_after_s(worker: WorkerStatus) -> float:
+        is_replaced = served.issuperset(worker.shards)
+        return _FORGET_SERVED * worker.silent_after_s if is_replaced else _FORGET_MISSED_S
+
+    return [worker for worker in workers if worker.last_sweep_age_s < forgotten_after_s(worker)]
 
 
 def reports(client: redis.Redis) -> list[tuple[SweepReport, float]]:
