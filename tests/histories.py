@@ -126,7 +126,7 @@ def write_merged(path: Path, devices: list[str], commits: int, seed: int) -> Non
 
 
 def random_backups(
-    devices: list[str], count: int, seed: int, *, lines: int = 4, labelled: bool = False
+    devices: list[str], count: int, seed: int, *, labelled: bool = False
 ) -> list[Backup]:
     """Backups that change a little, some of them nothing, some only the header's date."""
     rng, naming = random.Random(seed), random.Random(seed)
@@ -136,7 +136,7 @@ def random_backups(
         if labelled:
             name = naming.choice([None, None, "core1", "Zürich, rack 7", ""])
             labels = Labels(name, group=naming.choice([None, None, "edge"]))
-        body = [f"add name=x{rng.randrange(2)}" for _ in range(rng.randrange(1, lines))]
+        body = [f"add name=x{rng.randrange(2)}" for _ in range(rng.randrange(1, 4))]
         header = f"# 2025-09-{rng.randrange(10, 13)} 10:00:00 by RouterOS 7.16"
         backups.append(
             Backup(

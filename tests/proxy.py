@@ -35,7 +35,6 @@ class Proxy:
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._delay_s = 0.0
-        self._refuse = False
         self._withhold: Callable[[], bool] = lambda: False
         self.port = 0
 
@@ -85,10 +84,6 @@ class Proxy:
         """Hold back each piece of data for so long, from now on."""
         self._delay_s = seconds
 
-    def refuse(self, refuse: bool) -> None:
-        """Close new connections at once, or do so no longer."""
-        self._refuse = refuse
-
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
@@ -129,8 +124,6 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         try:
-            if self._refuse:
-                return
             behind, to_server = await asyncio.open_unix_connection(str(self._socket))
             connection = _Connection((writer, to_server))
             self._connections.add(connection)

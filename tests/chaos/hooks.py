@@ -115,10 +115,8 @@ class Hooks:
                 child.process.kill()
                 child.process.wait()
 
-    def wait_until_delivered(
-        self, commits: Mapping[str, Sequence[Commit]], patience_s: float = 20
-    ) -> None:
-        """Until each receiver has taken the event of each commit, or nothing new comes for so long."""
+    def wait_until_delivered(self, commits: Mapping[str, Sequence[Commit]]) -> None:
+        """Until each receiver has taken the event of each commit, or nothing new comes for long."""
         wanted = {commit.sha for found in commits.values() for commit in found}
         last = self._missing(wanted)
 
@@ -129,7 +127,7 @@ class Hooks:
 
         with contextlib.suppress(AssertionError):
             while last:
-                wait_for(fewer, "deliveries", patience_s)
+                wait_for(fewer, "deliveries", 20)
                 last = self._missing(wanted)
 
     def _missing(self, wanted: AbstractSet[str]) -> int:

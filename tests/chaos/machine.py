@@ -80,9 +80,7 @@ class Slot:
 class Machine:
     """One deployment. Its methods are faults, and their ends."""
 
-    def __init__(
-        self, path: Path, seed: int, *, options: tuple[str, ...] = (), disk: bool = True
-    ) -> None:
+    def __init__(self, path: Path, seed: int, *, options: tuple[str, ...] = ()) -> None:
         self.path = path
         self.random = random.Random(seed)
         self.server = EmbeddedServer(path / "server")
@@ -106,7 +104,6 @@ class Machine:
         self.maintenance = Maintenance(self.store, path / "git.log", random.Random(f"{seed} git"))
         self._torn_chance = random.Random(f"{seed} torn")
         self._options = options
-        self._wants_disk = disk
         self._ballast = self.store / "ballast"
         self.has_disk = False
 
@@ -115,7 +112,7 @@ class Machine:
         """Everything up; and everything that was started ended afterwards."""
         self.store.mkdir(parents=True)
         try:
-            self.has_disk = self._wants_disk and self._mount()
+            self.has_disk = self._mount()
             self.server.start()
             with Proxy(self.server.socket) as self.proxy, Proxy(self.server.socket) as self.own:
                 try:
@@ -373,13 +370,12 @@ class Machine:
         self.accept_writes()
         for proxy in (self.proxy, self.own):
             proxy.delay(0)
-            proxy.refuse(False)
         self.supervise()
         self.end_producer()
         self.scale(Child.ask_to_end, len(_POOLS))
         self.relayout(LAYOUTS[0], Child.ask_to_end)
 
-    def wait_until_drained(self, timeout_s: float = 90) -> None:
+    def wait_until_drained(self) -> None:
         """Until nothing waits anywhere: no inbox, no wake-up, no message that nobody answered."""
         queues = [keys.shard_queue(shard) for shard in range(LAYOUTS[0][0])]
         look_again_s = 0.2
@@ -394,7 +390,7 @@ class Machine:
                     client.xlen(name) for name in client.scan_iter(keys.inbox("*"), count=10_000)
                 )
 
-            wait_for(drained, "the inboxes and queues to be empty", timeout_s)
+            wait_for(drained, "the inboxes and queues to be empty", 90)
 
 
 def _children(pid: int) -> list[int]:

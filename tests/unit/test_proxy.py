@@ -27,7 +27,7 @@ def client_of(proxy: Proxy) -> redis.Redis:
     return redis.Redis(port=proxy.port, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
 
 
-def test_it_forwards_cuts_stalls_delays_and_refuses(proxy: Proxy) -> None:
+def test_it_forwards_cuts_stalls_and_delays(proxy: Proxy) -> None:
     with client_of(proxy) as client:
         data = bytes(range(256)) * 4096
         client.set("key", data)
@@ -46,13 +46,6 @@ def test_it_forwards_cuts_stalls_delays_and_refuses(proxy: Proxy) -> None:
         start = time.monotonic()
         client.ping()
         assert time.monotonic() - start > 0.15
-        proxy.delay(0)
-        proxy.refuse(True)
-        proxy.cut()
-        with pytest.raises(redis.ConnectionError):
-            client.ping()
-        proxy.refuse(False)
-        assert client.ping()
 
 
 def test_what_is_withheld_was_done_and_is_never_told(proxy: Proxy, tmp_path: Path) -> None:
