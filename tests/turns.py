@@ -13,10 +13,10 @@ from confkeep.queue import acceptance, receipts
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
-from confkeep.settings import load_settings
+from confkeep.settings import Settings, load_settings
 from worker.broker import locks
 from worker.broker.locks import TenantLock
-from worker.queue import totals
+from worker.queue import tidy, totals
 from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark
 
@@ -92,3 +92,10 @@ def batch(client: redis.Redis, max_backups: int = 100, max_bytes: int = 10**9) -
     client.delete(keys.attempts(TENANT))
     assert not read.unreadable
     return read.entries
+
+
+def tidy_all(
+    client: redis.Redis, settings: Settings, *, abandoned_s: int = tidy.ABANDONED_S
+) -> int:
+    """Do all steps of the hourly tidying at once; how many keys and files they deleted."""
+    return sum(tidy.steps(client, settings, abandoned_s=abandoned_s))

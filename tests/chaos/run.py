@@ -25,6 +25,7 @@ from tests.chaos.readers import Readers
 from tests.chaos.report import Report
 from tests.judge import assert_sound, backup_ids, git
 from tests.servers import LASTING_KEYS, wait_for
+from tests.turns import tidy_all
 from worker.queue import tidy
 from worker.store.upkeep.verify import verify_repository
 from worker.store.writing.commit import open_for_writing
@@ -190,11 +191,11 @@ def _judge(
         else:
             # The beginning of a transaction may leave bytes, counters and records that nobody was
             # promised; the hourly tidying finds them.
-            tidy.tidy(client, settings, abandoned_s=0)
+            tidy_all(client, settings, abandoned_s=0)
         report.complaints += _foreign_keys(client, committed, unknown)
         # A worker that was killed before it discarded files, and a producer before their backup was
         # accepted, leave files to the hourly tidy, which looks for those older than a day.
-        tidy.tidy(client, settings, abandoned_s=0)
+        tidy_all(client, settings, abandoned_s=0)
         dead = unknown & _dead(client)
     left = [p.name for p in staging.rglob("*") if p.is_file() and p.name[:36] not in dead]
     if left:

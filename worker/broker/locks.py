@@ -86,11 +86,6 @@ class TenantLock:
         """Whether the lock could not be renewed: somebody else may hold it by now."""
         return self._is_anothers or time.monotonic() - self._renewed_s > self._ttl_s
 
-    @property
-    def held(self) -> bool:
-        """Whether it is neither released nor let go of."""
-        return self._is_held
-
     def renew(self) -> None:
         """Renew it once, unless it is let go of or lost. Never raises."""
         with self._renewing:
@@ -114,7 +109,9 @@ class TenantLock:
             self._is_held = False
 
     def release(self) -> None:
-        """Stop renewing and release the lock; a lost one stays with its new owner."""
+        """Stop renewing and release the lock, unless it is let go of; a lost one stays with its new owner."""
+        if not self._is_held:
+            return
         self.let_go()
         try:
             self._lock.release()

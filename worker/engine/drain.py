@@ -78,8 +78,7 @@ def drain_inbox(inbox: Inbox, sent_ms: int | None = None, *, retry: bool = True)
         _forget_attempts(inbox)
         raise
     finally:
-        if lock.held:
-            lock.release()
+        lock.release()
     wait = backoff.parse(begun.wait)
     if wait is not None and (turn.committed or turn.dead):
         waited = turn.committed + turn.dead + turn.left

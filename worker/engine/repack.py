@@ -37,30 +37,27 @@ REPACK_TASK: Final = "backups.repack"
 _ASK_AGAIN_S: Final = 600
 
 
-def ask_if_needed(inbox: Inbox) -> bool:
+def ask_if_needed(inbox: Inbox) -> None:
     """Queue a repack of a tenant that has too many packs or loose objects, once.
 
     Costs two listings of folders. No error of the queue leaves this: a later drain asks again.
-
-    Returns:
-        Whether one was queued.
     """
     client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
-    if not _is_needed(settings, repository_path(settings.git_store_path, tenant_id)):
-        return False
-    if git_problem() is not None:
-        # `confkeep status` says so; asking for what cannot be done would only fill the log.
-        return False
+    # `confkeep status` tells of a git that cannot do it; asking would only fill the log.
+    if (
+        not _is_needed(settings, repository_path(settings.git_store_path, tenant_id))
+        or git_problem()
+    ):
+        return
     try:
-        if not client.set(keys.repack(tenant_id), "1", nx=True, ex=_ASK_AGAIN_S):
-            return False
-        app.send_task(
-            REPACK_TASK,
-            args=(tenant_id,),
-            queue=keys.queue_of(tenant_id, settings.shards),
-            ignore_result=True,
-            retry=False,
-        )
+        if client.set(keys.repack(tenant_id), "1", nx=True, ex=_ASK_AGAIN_S):
+            app.send_task(
+                REPACK_TASK,
+                args=(tenant_id,),
+                queue=keys.queue_of(tenant_id, settings.shards),
+                ignore_result=True,
+                retry=False,
+            )
     except (redis.RedisError, OperationalError) as error:
         log.warning(
             "could not queue a repack",
@@ -68,8 +65,6 @@ def ask_if_needed(inbox: Inbox) -> bool:
             tenant_id=tenant_id,
             error=type(error).__name__,
         )
-        return False
-    return True
 
 
 def _is_needed(settings: Settings, path: Path) -> bool:

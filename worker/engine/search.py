@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import re2
 
@@ -89,7 +89,10 @@ class Searcher:
         try:
             self._regex: Any = re2.compile(b"(?m)" + pattern if query.regex else pattern, options)
         except re2.error as error:
-            _refuse(error)
+            reason = error.args[0] if error.args else ""
+            text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+            problem = f"is no regular expression of re2: {text[:200]}"
+            raise InvalidInput("PATTERN", problem) from None
         self._context = query.context
 
     def matches(self, export: bytes) -> list[MatchEntry]:
@@ -129,12 +132,6 @@ class Searcher:
     def matches_any(self, export: bytes) -> bool:
         """Whether a line of an export matches."""
         return self._regex.search(export) is not None
-
-
-def _refuse(error: Exception) -> NoReturn:
-    reason = error.args[0] if error.args else ""
-    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-    raise InvalidInput("PATTERN", f"is no regular expression of re2: {text[:200]}") from None
 
 
 def _text(line: bytes) -> str:

@@ -57,7 +57,7 @@ class Sweeper:
         self._deleted = 0
         self._has_noted_room = False
         #: What was set aside and is logged already.
-        self._told: frozenset[oddities.Note] = frozenset()
+        self._told: frozenset[oddities.Oddity] = frozenset()
         self._look_for_strays_at = 0.0
         #: Sweeps since the lease was taken.
         self._sweeps = 0
@@ -129,9 +129,9 @@ class Sweeper:
         for note in found:
             if note not in self._told:
                 log.error(
-                    f"{note.oddity.key}: {note.oddity.problem}",
+                    f"{note.key}: {note.problem}",
                     action="sweep.set_aside",
-                    hint=note.oddity.step,
+                    hint=note.step,
                 )
         self._told = frozenset(found)
 

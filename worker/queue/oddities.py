@@ -40,26 +40,6 @@ class Oddity:
     step: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A key that was set aside."""
-
-    key: str
-    #: Its type.
-    kind: str
-
-    @property
-    def oddity(self) -> Oddity:
-        """The note as a person reads it."""
-        aside = shown(keys.odd(self.key))
-        article = "an" if self.kind[0] in "aeiou" else "a"
-        return Oddity(
-            shown(self.key),
-            f"{article} {self.kind} stood there, which confkeep does not write; it is set aside",
-            f"find out who writes to the server, look at it, then DEL {aside}",
-        )
-
-
 def set_aside(client: redis.Redis, types: Mapping[str, str]) -> list[str]:
     """Set aside those keys that have a wrong type.
 
@@ -77,7 +57,7 @@ def set_aside(client: redis.Redis, types: Mapping[str, str]) -> list[str]:
     return [redis_values.name_of(key) for key in found]
 
 
-def notes(client: redis.Redis) -> list[Note]:
+def notes(client: redis.Redis) -> list[Oddity]:
     """The keys that were set aside and still exist.
 
     Raises:
@@ -92,10 +72,19 @@ def notes(client: redis.Redis) -> list[Note]:
         pipe.exists(keys.odd("").encode() + key)
     there = redis_values.answers(pipe)
     return [
-        Note(redis_values.name_of(key), redis_values.shown(text.split(b" ")[0][:20]) or "value")
+        _set_aside(key, redis_values.shown(text.split(b" ")[0][:20]) or "value")
         for (key, text), is_there in zip(found, there, strict=True)
         if is_there
     ]
+
+
+def _set_aside(key: bytes, kind: str) -> Oddity:
+    article = "an" if kind[0] in "aeiou" else "a"
+    return Oddity(
+        shown(key),
+        f"{article} {kind} stood there, which confkeep does not write; it is set aside",
+        f"find out who writes to the server, look at it, then DEL {shown(keys.odd('').encode() + key)}",
+    )
 
 
 def arrivals(tenant_id: str) -> str:
@@ -116,7 +105,7 @@ def look(client: redis.Redis, tenant_ids: Iterable[str]) -> list[Oddity]:
     for tenant_id in list(tenant_ids)[:_MOST_TENANTS]:
         types.update(keys.types_of(tenant_id))
     try:
-        found = [note.oddity for note in notes(client)]
+        found = notes(client)
         odd = _of_wrong_type(client, types)
     except NotPermitted:
         # The rules of an earlier release let no monitor ask for types.

@@ -1,7 +1,7 @@
 """Refused messages: no worker acts on them; they are kept until a person looks or newer ones replace them.
 
 At most 1,000 messages with 32 MiB in all are kept, the newest ones. Of a message above 4 MiB only the
-beginning is kept.
+beginning is kept. Each function but `set_aside` raises BrokerUnavailable if Redis does not answer.
 """
 
 from __future__ import annotations
@@ -109,20 +109,12 @@ def set_aside(
 
 
 def count(client: redis.Redis) -> int:
-    """How many are kept.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """How many are kept."""
     return redis_values.answer(client.xlen, keys.REFUSED) or 0
 
 
 def list_refused(client: redis.Redis) -> Iterator[Refused]:
-    """All of them, oldest first.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """All of them, oldest first."""
     start = "-"
     while True:
         rows = redis_values.answer(client.xrange, keys.REFUSED, start, "+", count=_AT_ONCE) or []
@@ -138,9 +130,6 @@ def discard(client: redis.Redis, refused_ids: list[str]) -> int:
 
     Returns:
         How many there were.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
     """
     if not refused_ids:
         return 0
@@ -156,9 +145,6 @@ def forget(inbox: Inbox, device_id: str | None) -> int:
 
     Returns:
         How many there were.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer; call again.
     """
     found = []
     for one in list_refused(inbox.client):

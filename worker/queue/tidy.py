@@ -33,18 +33,6 @@ _HANDOFF: Final = keys.handoff("", "").removesuffix(":")
 _STAGED: Final = keys.staged("", "").removesuffix(":")
 
 
-def tidy(client: redis.Redis, settings: Settings, *, abandoned_s: int = ABANDONED_S) -> int:
-    """Do all `steps` at once.
-
-    Returns:
-        The number of keys and files that were deleted.
-
-    Raises:
-        as `steps`.
-    """
-    return sum(steps(client, settings, abandoned_s=abandoned_s))
-
-
 def steps(
     client: redis.Redis, settings: Settings, *, abandoned_s: int = ABANDONED_S
 ) -> Iterator[int]:

@@ -17,7 +17,7 @@ from confkeep.queue import acceptance, receipts
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.turns import TENANT, accept, as_dead, read_batch, submission
+from tests.turns import TENANT, accept, as_dead, read_batch, submission, tidy_all
 from worker.queue import dead_letters, oddities, tidy
 from worker.queue.inbox import Inbox
 
@@ -28,8 +28,8 @@ def test_only_orphans_go(client: redis.Redis, inbox: Inbox) -> None:
     accept(inbox, [submission(1)])
     kept, orphan = submission(1).entry.backup_id, str(uuid.uuid4())
     client.set(keys.staged(TENANT, orphan), b"x")
-    assert tidy.tidy(client, inbox.settings) == 0, "young ones stay"
-    assert tidy.tidy(client, inbox.settings, abandoned_s=0) == 1
+    assert tidy_all(client, inbox.settings) == 0, "young ones stay"
+    assert tidy_all(client, inbox.settings, abandoned_s=0) == 1
     assert client.exists(keys.staged(TENANT, kept))
     assert not client.exists(keys.staged(TENANT, orphan))
 
@@ -37,7 +37,7 @@ def test_only_orphans_go(client: redis.Redis, inbox: Inbox) -> None:
 def test_handed_over_bytes_get_a_life(client: redis.Redis, settings: Settings) -> None:
     name = keys.handoff(TENANT, str(uuid.uuid4()))
     client.set(name, b"x")
-    tidy.tidy(client, settings)
+    tidy_all(client, settings)
     assert 0 < client.ttl(name) <= tidy.ABANDONED_S
 
 
@@ -54,9 +54,9 @@ def test_files_of_the_volume(client: redis.Redis, inbox: Inbox) -> None:
         if entries[2].backup_id not in file.name:
             os.utime(file, (1, 1))
     client.hset(oddities.ARRIVING, TENANT, 3)
-    assert tidy.tidy(client, inbox.settings) == 0, "nobody knows what an earlier release's refer to"
+    assert tidy_all(client, inbox.settings) == 0, "nobody knows what an earlier release's refer to"
     client.delete(oddities.ARRIVING)
-    assert tidy.tidy(client, inbox.settings) == 2
+    assert tidy_all(client, inbox.settings) == 2
     left = volume.read(TENANT, entries)
     there = Contents(b"/ip", None)
     assert left == [there, None, there], "waiting ones and young ones stay"
@@ -97,10 +97,10 @@ def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
     [found] = read_batch(Inbox(client, wants_signatures, TENANT)).unreadable
     dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     client.delete(keys.result(backup_id))
-    tidy.tidy(client, settings, abandoned_s=0)
+    tidy_all(client, settings, abandoned_s=0)
     assert client.exists(keys.staged(TENANT, backup_id))
     dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
-    tidy.tidy(client, settings, abandoned_s=0)
+    tidy_all(client, settings, abandoned_s=0)
     assert not client.exists(keys.staged(TENANT, backup_id))
 
 
@@ -148,7 +148,7 @@ def test_bytes_that_are_needed_since_the_inbox_was_read_stay(
         return found
 
     monkeypatch.setattr(tidy, "_waiting_ids", before_it_happens)
-    assert tidy.tidy(client, settings, abandoned_s=0) == 0
+    assert tidy_all(client, settings, abandoned_s=0) == 0
     assert client.get(staged) == b"/ip"
 
 
@@ -157,7 +157,7 @@ def test_the_bytes_of_an_entry_stay_whatever_became_of_its_record(
 ) -> None:
     accept(inbox, [submission(1)])
     client.delete(keys.result(submission(1).entry.backup_id))
-    assert tidy.tidy(client, inbox.settings, abandoned_s=0) == 0
+    assert tidy_all(client, inbox.settings, abandoned_s=0) == 0
     assert client.exists(keys.staged(TENANT, submission(1).entry.backup_id))
 
 
@@ -181,8 +181,8 @@ def test_files_that_a_dead_letter_may_need_stay(
     client.delete(keys.result(entry.backup_id))
     for file in settings.staging_path.rglob("*"):
         os.utime(file, (1, 1))
-    assert waiting.depth() == tidy.tidy(client, settings) == 0
+    assert waiting.depth() == tidy_all(client, settings) == 0
     assert volume.read(TENANT, [entry]) == [Contents(b"/ip", None)]
     dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
-    tidy.tidy(client, settings)
+    tidy_all(client, settings)
     assert volume.read(TENANT, [entry]) == [None]

@@ -29,7 +29,7 @@ from confkeep.settings import Settings
 from tests import append_only
 from tests.judge import assert_readable, git
 from tests.servers import wait_for
-from tests.turns import DEVICE, TENANT, lose_wake_ups, publish, read_batch, submission
+from tests.turns import DEVICE, TENANT, lose_wake_ups, publish, read_batch, submission, tidy_all
 from worker.broker import received
 from worker.broker.gate import Refusal
 from worker.engine import drain, stale
@@ -42,7 +42,6 @@ from worker.queue import (
     oddities,
     recount,
     refused,
-    tidy,
     totals,
 )
 from worker.queue.inbox import Inbox
@@ -241,7 +240,7 @@ CASES = {
         b"HDEL",
         before=bury,
     ),
-    "lose": Case(lambda w: tidy.tidy(w.client, w.settings), b"HSETNX", before=lose_entry),
+    "lose": Case(lambda w: tidy_all(w.client, w.settings), b"HSETNX", before=lose_entry),
 }
 
 
@@ -300,7 +299,7 @@ def judge(world: World, case: Case, *, repeated: bool = True, lasting: bool = Fa
     world.accept(LAST)
     for _ in range(2):
         world.drain()
-        tidy.tidy(client, settings, abandoned_s=0)
+        tidy_all(client, settings, abandoned_s=0)
     letters = {letter.backup_id for letter in dead_letters.list_dead_letters(client)}
     assert letters <= set(case.dead)
     for tenant in (TENANT, OTHER):
@@ -574,7 +573,7 @@ def look_at_counts(world: World) -> None:
     No order is needed: what is wrong is counted again.
     """
     client = world.client
-    tidy.tidy(client, world.settings, abandoned_s=0)
+    tidy_all(client, world.settings, abandoned_s=0)
     depths = {t: Inbox(client, world.settings, t).depth() for t in (TENANT, OTHER)}
     marked: Any = client.zrange(keys.WAITING, 0, -1)
     held: Any = client.hgetall(keys.LOAD)
@@ -606,7 +605,7 @@ def look_at_odd(world: World) -> None:
     """What was planted is set aside whole, is told, and goes after a while."""
     client = world.client
     set_aside(world)
-    noted = {note.key: note.kind for note in oddities.notes(client)}
+    noted = {note.key: note.problem.split()[1] for note in oddities.notes(client)}
     assert noted == {keys.inbox(TENANT): "list", keys.repack(TENANT): "string"}, "untold"
     assert client.lrange(keys.odd(keys.inbox(TENANT)), 0, -1) == [b"x", b"y"]
     for name in client.scan_iter(match=f"{keys.ODD}*"):
@@ -828,7 +827,7 @@ def test_a_real_server_does_what_is_played_here(
                 waiting.entry.backup_id for waiting in Inbox(client, settings, TENANT).peek(9)
             }
             assert waiting == (set() if rewritten else {FIRST.entry.backup_id})
-            tidy.tidy(client, settings)
+            tidy_all(client, settings)
             assert bool(client.zscore(keys.WAITING, TENANT)) is not rewritten
             drain.drain_inbox(Inbox(client, settings, TENANT))
             counted = totals.read_totals(client)
