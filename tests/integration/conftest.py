@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,21 @@ from tests.servers import Deployment, deployment
 from worker import app as worker
 
 
+def with_variables(*each: Mapping[str, str]) -> pytest.MarkDecorator:
+    """Run a test with `deployed` once for each of these environments."""
+    return pytest.mark.parametrize("deployed", each, indirect=True)
+
+
+#: Where backups wait for their commit.
+STAGINGS = tuple({"CONFKEEP_STAGING": where} for where in ("redis", "volume"))
+
+
 @pytest.fixture
-def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def deployed(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deployment]:
     """A running server; this process is a producer of it. The test starts the workers."""
-    with deployment(tmp_path) as running:
+    with deployment(tmp_path, **getattr(request, "param", {})) as running:
         become_producer(running, monkeypatch)
         yield running
     forget_environment()

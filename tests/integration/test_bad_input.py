@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from hypothesis import strategies as st
 from confkeep.broker import keys
 from confkeep.errors import InvalidInput
 from tasks import Receipt, enqueue_backup
-from tests.integration.conftest import become_producer, forget_environment
+from tests.integration.conftest import STAGINGS, with_variables
 from tests.planted import SECRET
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.engine import receive
 
@@ -157,10 +156,10 @@ def assert_only(deployed: Deployment, accepted: set[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [_FEW, _MANY])
-@pytest.mark.parametrize("staging", ["redis", "volume"])
 @pytest.mark.parametrize("way", ["enqueue_backup", "backups.receive"])
+@with_variables(*STAGINGS)
 def test_only_declared_errors_and_nothing_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, staging: str, way: str
+    deployed: Deployment, number: int, way: str
 ) -> None:
     accepted: set[str] = set()
     refused: list[str] = []
@@ -189,14 +188,11 @@ def test_only_declared_errors_and_nothing_left_behind(
         for payload in batch:
             call(payload)
 
-    with deployment(tmp_path, CONFKEEP_STAGING=staging) as deployed:
-        become_producer(deployed, monkeypatch)
-        call_all()
-        print(f"{len(accepted)} accepted, {len(refused)} refused for {sorted(set(refused))}")
-        assert len(refused) > number // 20
-        assert accepted
-        assert_only(deployed, accepted)
-    forget_environment()
+    call_all()
+    print(f"{len(accepted)} accepted, {len(refused)} refused for {sorted(set(refused))}")
+    assert len(refused) > number // 20
+    assert accepted
+    assert_only(deployed, accepted)
 
 
 def test_messages_of_any_client_end_with_a_receipt_or_a_declared_error(

@@ -23,9 +23,9 @@ from confkeep.queue import wakeups
 from confkeep.settings import get_settings
 from tasks import BackupIdConflict, InvalidBackup, Receipt, enqueue_backup, enqueue_backups
 from tasks.read import ANSWER_LIFE_S
-from tests.integration.conftest import become_producer
+from tests.integration.conftest import STAGINGS, with_variables
 from tests.judge import backup_ids, git
-from tests.servers import LASTING_KEYS, Deployment, deployment, names_of, wait_for
+from tests.servers import LASTING_KEYS, Deployment, names_of, wait_for
 from worker import git_store
 from worker.app import app
 from worker.engine import drain
@@ -49,54 +49,50 @@ def own_keys(deployed: Deployment) -> set[str]:
     return {key for key in remaining_keys(deployed) if not key.startswith("_kombu.")}
 
 
-@pytest.mark.parametrize("staging", ["redis", "volume"])
+@with_variables(*({**staging, "CONFKEEP_BATCH_MAX_BACKUPS": "10"} for staging in STAGINGS))
 def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staging: str
+    deployed: Deployment,
 ) -> None:
     tenants = [new_id() for _ in range(5)]
-    with deployment(
-        tmp_path, CONFKEEP_STAGING=staging, CONFKEEP_BATCH_MAX_BACKUPS="10"
-    ) as deployed:
-        become_producer(deployed, monkeypatch)
-        for number in range(2):
-            deployed.start_worker(f"w{number}")
-        producers = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.producer", str(n), "125", *tenants],
-                stdout=subprocess.PIPE,
-                env={**os.environ, **deployed.environment},
-            )
-            for n in range(2)
-        ]
-        sent: list[dict[str, list[str]]] = []
-        for producer in producers:
-            output, _ = producer.communicate(timeout=60)
-            assert producer.returncode == 0
-            sent.append(json.loads(output))
-        ids = [i for one in sent for tenant in tenants for i in one[tenant]]
-        assert len(set(ids)) == 250
-        receipts = {i: Receipt(**AsyncResult(i, app=app).get(timeout=60)) for i in ids}
-        # Wake flags expire by themselves; nothing may be left in queues or unacknowledged.
-        expected = {*LASTING_KEYS, *map(keys.result, ids)}
-        wait_for(lambda: own_keys(deployed) == expected, "exactly the keys that should remain")
-        for tenant in tenants:
-            repository = deployed.store / f"{tenant}.git"
-            committed = backup_ids(repository)
-            assert len(committed) == 50
-            for one in sent:
-                own = set(one[tenant])
-                assert [i for i in committed if i in own] == one[tenant]
-            shas = git(repository, "log", "--reverse", "--format=%H", "main").decode().split()
-            assert [receipts[i].sha for i in committed] == shas
-        with deployed.client() as client:
-            counted = totals.read_totals(client)
-            assert (counted.enqueued, counted.committed, counted.dead) == (250, 250, 0)
-            assert counted.latency.count == 250
-            last = [commit.sha for commit in totals.read_recent(client)]
-            assert len(last) == totals.RECENT_ROWS
-            assert set(last) <= {receipt.sha for receipt in receipts.values()}
-        staged = tmp_path / "staging"
-        assert not [path for path in staged.rglob("*") if path.is_file()]
+    for number in range(2):
+        deployed.start_worker(f"w{number}")
+    producers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.producer", str(n), "125", *tenants],
+            stdout=subprocess.PIPE,
+            env={**os.environ, **deployed.environment},
+        )
+        for n in range(2)
+    ]
+    sent: list[dict[str, list[str]]] = []
+    for producer in producers:
+        output, _ = producer.communicate(timeout=60)
+        assert producer.returncode == 0
+        sent.append(json.loads(output))
+    ids = [i for one in sent for tenant in tenants for i in one[tenant]]
+    assert len(set(ids)) == 250
+    receipts = {i: Receipt(**AsyncResult(i, app=app).get(timeout=60)) for i in ids}
+    # Wake flags expire by themselves; nothing may be left in queues or unacknowledged.
+    expected = {*LASTING_KEYS, *map(keys.result, ids)}
+    wait_for(lambda: own_keys(deployed) == expected, "exactly the keys that should remain")
+    for tenant in tenants:
+        repository = deployed.store / f"{tenant}.git"
+        committed = backup_ids(repository)
+        assert len(committed) == 50
+        for one in sent:
+            own = set(one[tenant])
+            assert [i for i in committed if i in own] == one[tenant]
+        shas = git(repository, "log", "--reverse", "--format=%H", "main").decode().split()
+        assert [receipts[i].sha for i in committed] == shas
+    with deployed.client() as client:
+        counted = totals.read_totals(client)
+        assert (counted.enqueued, counted.committed, counted.dead) == (250, 250, 0)
+        assert counted.latency.count == 250
+        last = [commit.sha for commit in totals.read_recent(client)]
+        assert len(last) == totals.RECENT_ROWS
+        assert set(last) <= {receipt.sha for receipt in receipts.values()}
+    staged = deployed.path / "staging"
+    assert not [path for path in staged.rglob("*") if path.is_file()]
 
 
 def test_receipts_say_what_happened(deployed: Deployment) -> None:
@@ -164,37 +160,34 @@ def test_a_backup_enqueued_again_is_committed_once_with_one_receipt(deployed: De
         ("backup_id", "1"),
     ],
 )
-@pytest.mark.parametrize("staging", ["redis", "volume"])
+@with_variables(*STAGINGS)
 def test_bad_input_names_its_field_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staging: str, name: str, value: object
+    deployed: Deployment, name: str, value: object
 ) -> None:
-    with deployment(tmp_path, CONFKEEP_STAGING=staging) as deployed:
-        become_producer(deployed, monkeypatch)
-        good: Any = {
-            "tenant_id": new_id(),
-            "device_id": new_id(),
-            "export_text": "/ip",
-            "binary_backup": None,
-            "message": "m",
-        }
-        with pytest.raises(InvalidBackup) as raised:
-            enqueue_backups([good, good | {name: value}])
-        assert raised.value.field == name
-        assert remaining_keys(deployed) == set()
-        assert not (tmp_path / "staging").exists()
+    good: Any = {
+        "tenant_id": new_id(),
+        "device_id": new_id(),
+        "export_text": "/ip",
+        "binary_backup": None,
+        "message": "m",
+    }
+    with pytest.raises(InvalidBackup) as raised:
+        enqueue_backups([good, good | {name: value}])
+    assert raised.value.field == name
+    assert remaining_keys(deployed) == set()
+    assert not (deployed.path / "staging").exists()
 
 
+@with_variables({"CONFKEEP_STAGING": "volume"})
 def test_an_id_used_again_for_another_device_takes_nothing_from_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deployed: Deployment,
 ) -> None:
-    with deployment(tmp_path, CONFKEEP_STAGING="volume") as deployed:
-        become_producer(deployed, monkeypatch)
-        tenant, device = new_id(), new_id()
-        first = enqueue_backup(tenant, device, "/ip", b"x", "m")
-        with pytest.raises(BackupIdConflict):
-            enqueue_backup(tenant, new_id(), "/ip", b"x", "m", backup_id=first.id)
-        deployed.start_worker(pool="threads")
-        assert first.get(timeout=30)["device_id"] == device
+    tenant, device = new_id(), new_id()
+    first = enqueue_backup(tenant, device, "/ip", b"x", "m")
+    with pytest.raises(BackupIdConflict):
+        enqueue_backup(tenant, new_id(), "/ip", b"x", "m", backup_id=first.id)
+    deployed.start_worker(pool="threads")
+    assert first.get(timeout=30)["device_id"] == device
 
 
 def test_any_celery_client_can_hand_over_a_backup(deployed: Deployment) -> None:

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from confkeep.event_reader import cursor_from
 from confkeep.queue import event_stream, events
 from confkeep.queue.events import Event
 from confkeep.settings import get_settings
-from tests.integration.conftest import become_producer, forget_environment
+from tests.integration.conftest import become_producer, forget_environment, with_variables
 from tests.servers import Deployment, deployment, wait_for
 from worker.cli import cli
 
@@ -118,33 +117,30 @@ def test_an_event_comes_within_a_second_of_its_receipt(tenant: str) -> None:
     assert statistics.median(came[sha] - published[sha] for sha in came) < 1
 
 
-def test_a_worker_tells_of_stale_devices_when_the_sweep_asks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with deployment(
-        tmp_path,
-        CONFKEEP_STALE_HOURS="0.00001",
-        CONFKEEP_SHARDS="2",
-        CONFKEEP_SWEEP_INTERVAL_S="0.2",
-    ) as running:
-        become_producer(running, monkeypatch)
-        running.start_worker(pool="threads", concurrency=2)
-        tenant = str(uuid.uuid4())
-        enqueue(tenant, 1)
-        with running.client() as client:
-            wait_for(lambda: client.exists(keys.TIDY), "the tidying")
-            time.sleep(0.1)
+@with_variables(
+    {
+        "CONFKEEP_STALE_HOURS": "0.00001",
+        "CONFKEEP_SHARDS": "2",
+        "CONFKEEP_SWEEP_INTERVAL_S": "0.2",
+    }
+)
+def test_a_worker_tells_of_stale_devices_when_the_sweep_asks(deployed: Deployment) -> None:
+    deployed.start_worker(pool="threads", concurrency=2)
+    tenant = str(uuid.uuid4())
+    enqueue(tenant, 1)
+    with deployed.client() as client:
+        wait_for(lambda: client.exists(keys.TIDY), "the tidying")
+        time.sleep(0.1)
 
-            def told() -> list[Event]:
-                # The next hour.
-                client.delete(keys.TIDY)
-                return list(confkeep.events(types=[events.STALE], follow=False))
+        def told() -> list[Event]:
+            # The next hour.
+            client.delete(keys.TIDY)
+            return list(confkeep.events(types=[events.STALE], follow=False))
 
-            wait_for(told, "the event")
-        [event] = told()
-        gc.collect()
-        assert (event.tenant_id, event.data["device_name"]) == (tenant, "core1")
-    forget_environment()
+        wait_for(told, "the event")
+    [event] = told()
+    gc.collect()
+    assert (event.tenant_id, event.data["device_name"]) == (tenant, "core1")
 
 
 def test_the_command_prints_and_goes_on(tenant: str) -> None:

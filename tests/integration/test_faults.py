@@ -13,9 +13,9 @@ import pytest
 from confkeep.broker import keys
 from confkeep.settings import get_settings
 from tasks import BrokerUnavailable, InboxFull, enqueue_backup, enqueue_backups
-from tests.integration.conftest import become_producer
+from tests.integration.conftest import with_variables
 from tests.judge import backup_ids
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, wait_for
 from worker.app import app
 
 #: Seconds that an enqueue may take when the server is away: the default time-out and a bit.
@@ -71,49 +71,46 @@ def _refuse(*_: Any, **__: Any) -> None:
     raise OperationalError("the broker went away")
 
 
-def test_a_full_inbox_is_an_error_with_figures_and_empties_again(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with deployment(tmp_path, CONFKEEP_INBOX_MAX_BACKUPS="3", CONFKEEP_STAGING="volume") as running:
-        become_producer(running, monkeypatch)
-        tenant, device = new_id(), new_id()
-        sent: list[Any] = [
-            {
-                "tenant_id": tenant,
-                "device_id": device,
-                "export_text": f"/ip {n}",
-                "binary_backup": None,
-                "message": "m",
-                "backup_id": new_id(),
-            }
-            for n in range(5)
-        ]
-        with pytest.raises(InboxFull, match="3 backups with 15 bytes wait") as raised:
+@with_variables({"CONFKEEP_INBOX_MAX_BACKUPS": "3", "CONFKEEP_STAGING": "volume"})
+def test_a_full_inbox_is_an_error_with_figures_and_empties_again(deployed: Deployment) -> None:
+    tenant, device = new_id(), new_id()
+    sent: list[Any] = [
+        {
+            "tenant_id": tenant,
+            "device_id": device,
+            "export_text": f"/ip {n}",
+            "binary_backup": None,
+            "message": "m",
+            "backup_id": new_id(),
+        }
+        for n in range(5)
+    ]
+    with pytest.raises(InboxFull, match="3 backups with 15 bytes wait") as raised:
+        enqueue_backups(sent)
+    assert raised.value.retryable
+    files = [path for path in (deployed.path / "staging").rglob("*") if path.is_file()]
+    assert len(files) == 3, "what was refused leaves no file"
+    deployed.start_worker(pool="threads")
+    portal = app.send_task(
+        "backups.receive",
+        kwargs={**{k: v for k, v in sent[0].items() if k != "binary_backup"}},
+        queue=keys.RECEIVE_QUEUE,
+        ignore_result=False,
+    )
+    assert portal.get(timeout=30)["backup_id"] == sent[0]["backup_id"]
+
+    def again() -> bool:
+        try:
             enqueue_backups(sent)
-        assert raised.value.retryable
-        files = [path for path in (tmp_path / "staging").rglob("*") if path.is_file()]
-        assert len(files) == 3, "what was refused leaves no file"
-        running.start_worker(pool="threads")
-        portal = app.send_task(
-            "backups.receive",
-            kwargs={**{k: v for k, v in sent[0].items() if k != "binary_backup"}},
-            queue=keys.RECEIVE_QUEUE,
-            ignore_result=False,
-        )
-        assert portal.get(timeout=30)["backup_id"] == sent[0]["backup_id"]
+        except InboxFull:
+            return False
+        return True
 
-        def again() -> bool:
-            try:
-                enqueue_backups(sent)
-            except InboxFull:
-                return False
-            return True
-
-        wait_for(again, "the inbox to take the rest")
-        ids = [str(one["backup_id"]) for one in sent]
-        repository = running.store / f"{tenant}.git"
-        wait_for(lambda: len(backup_ids(repository)) == 5, "all five")
-        assert backup_ids(repository) == ids
+    wait_for(again, "the inbox to take the rest")
+    ids = [str(one["backup_id"]) for one in sent]
+    repository = deployed.store / f"{tenant}.git"
+    wait_for(lambda: len(backup_ids(repository)) == 5, "all five")
+    assert backup_ids(repository) == ids
 
 
 def test_a_backup_is_committed_after_the_server_was_killed_and_came_back(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,20 @@ from confkeep.errors import BackupIdConflict, InvalidBackup
 from confkeep.naming import name_device
 from confkeep.sign import signed_receive
 from tasks import enqueue_backup
-from tests.integration.conftest import become_producer, forget_environment
+from tests.integration.conftest import STAGINGS, become_producer, with_variables
 from tests.judge import assert_sound, git
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.cli import cli
 from worker.engine.directory import called
 from worker.queue import totals
 from worker.store.repository.tenant_repository import open_repository, repository_path
 
+pytestmark = with_variables(*STAGINGS)
+
 TENANT, DEVICE = str(uuid.uuid4()), str(uuid.uuid4())
 WAIT_S = 30
 KEY = "labels-test:" + "k" * 32
-
-
-@pytest.fixture(params=["redis", "volume"])
-def deployed(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Deployment]:
-    with deployment(tmp_path, CONFKEEP_STAGING=request.param) as running:
-        become_producer(running, monkeypatch)
-        yield running
-    forget_environment()
 
 
 def headers(running: Deployment) -> list[list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -12,37 +11,34 @@ from confkeep.settings import get_settings
 from tasks import InvalidBackup, Receipt, enqueue_backup
 from tasks.read import history
 from tests.bench.fleet import Fleet
-from tests.integration.conftest import become_producer
+from tests.integration.conftest import with_variables
 from tests.judge import backup_ids, git
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, wait_for
 from worker.store.upkeep.repack_state import read_state
 
 
-def test_a_worker_repacks_beside_its_commits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@with_variables({"CONFKEEP_REPACK_PACKS": "10"})
+def test_a_worker_repacks_beside_its_commits(deployed: Deployment) -> None:
     fleet, tenant = Fleet(3), str(uuid.uuid4())
-    with deployment(tmp_path, CONFKEEP_REPACK_PACKS="10") as deployed:
-        become_producer(deployed, monkeypatch)
-        deployed.start_worker()
-        path = deployed.store / f"{tenant}.git"
-        ids = []
-        for _ in range(60):
-            backup = fleet.batch(1)[0]
-            answer = enqueue_backup(tenant, backup.device_id, backup.export.decode(), None, "m")
-            answer.get(timeout=30)
-            ids.append(answer.id)
+    deployed.start_worker()
+    path = deployed.store / f"{tenant}.git"
+    ids = []
+    for _ in range(60):
+        backup = fleet.batch(1)[0]
+        answer = enqueue_backup(tenant, backup.device_id, backup.export.decode(), None, "m")
+        answer.get(timeout=30)
+        ids.append(answer.id)
 
-        def small() -> bool:
-            packs = git(path, "count-objects", "-v").decode().split("packs: ")[1].split()[0]
-            return int(packs) <= 15
+    def small() -> bool:
+        packs = git(path, "count-objects", "-v").decode().split("packs: ")[1].split()[0]
+        return int(packs) <= 15
 
-        wait_for(small, "the repack")
-        wait_for(lambda: read_state(path).repacked_at > 0, "its note")
-        assert backup_ids(path) == ids
-        assert "repacked a repository" in deployed.log.read_text()
-        with deployed.client() as client:
-            wait_for(lambda: not client.exists(keys.repack(tenant)), "the flag to go")
+    wait_for(small, "the repack")
+    wait_for(lambda: read_state(path).repacked_at > 0, "its note")
+    assert backup_ids(path) == ids
+    assert "repacked a repository" in deployed.log.read_text()
+    with deployed.client() as client:
+        wait_for(lambda: not client.exists(keys.repack(tenant)), "the flag to go")
 
 
 def test_a_suspect_capture_is_committed_and_marked(deployed: Deployment) -> None:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import uuid
-from pathlib import Path
 
 import pytest
 from celery.result import AsyncResult
 
 from confkeep.broker import keys
 from tasks import InboxFull, enqueue_backup
-from tests.integration.conftest import become_producer
-from tests.servers import deployment, wait_for
+from tests.servers import Deployment, wait_for
 
 _MEMORY = 64 * 1024 * 1024
 
 
-def test_a_small_memory_is_never_full_of_what_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with deployment(tmp_path) as deployed, deployed.client() as client:
+def test_a_small_memory_is_never_full_of_what_waits(deployed: Deployment) -> None:
+    with deployed.client() as client:
         client.config_set("maxmemory", _MEMORY)
-        become_producer(deployed, monkeypatch)
         first = deployed.start_worker("first")
         wait_for(lambda: client.exists(keys.ROOM), "the room to be noted")
         # Nobody works for long, and everybody goes on polling.
