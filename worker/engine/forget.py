@@ -120,11 +120,8 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
         wait_s: how long to wait for its backups to be committed.
 
     Raises:
-        StoreMissing: the store is not there, so nobody knows what is in it; nothing was erased.
-        BackupsWaiting: some wait still, in the inbox or as messages to `backups.receive`; nothing
-            was erased.
-        TenantLocked, BrokerUnavailable, StagingUnavailable, StoreError: call again.
         NotInStore: nothing of the tenant is there.
+        InvalidId, QueueError, StoreError: as `forget_device`.
     """
     tenant = checked_uuid("tenant_id", tenant_id)
     client = get_client(settings)

@@ -94,8 +94,7 @@ def undo(settings: Settings, tenant_id: str) -> Undone:
     """Undo the newest rewrite, under the tenant lock.
 
     Raises:
-        TenantLocked: another process commits for the tenant all the time.
-        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        TenantLocked, BrokerUnavailable: as `apply`.
         NotInStore, StoreError: as `undo_retention`.
     """
     path = repository_path(settings.git_store_path, tenant_id)

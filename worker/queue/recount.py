@@ -1,7 +1,8 @@
 """The part of the hourly tidying that corrects counters and finds backups whose entry is lost.
 
 A power cut may keep only the first writes of a script. This module repairs what that leaves: an inbox that
-no sweep knows of, a wrong counter, a record of a backup that waits nowhere.
+no sweep knows of, a wrong counter, a record of a backup that waits nowhere. Each function raises
+redis.RedisError or BrokerUnavailable if Redis does not answer.
 """
 
 from __future__ import annotations
@@ -39,11 +40,7 @@ def tenant_of(name: str) -> str | None:
 
 
 def tenant(client: redis.Redis, tenant_id: str) -> None:
-    """Count what waits for a tenant, and let the sweep find it.
-
-    Raises:
-        redis.RedisError: Redis did not answer.
-    """
+    """Count what waits for a tenant, and let the sweep find it."""
     names = [
         keys.inbox(tenant_id),
         keys.WAITING,
@@ -69,9 +66,6 @@ def rest(client: redis.Redis, counted: set[str]) -> None:
 
     Args:
         counted: those that have been counted.
-
-    Raises:
-        redis.RedisError, BrokerUnavailable: Redis did not answer.
     """
     pipe = client.pipeline(transaction=False)
     pipe.zrange(keys.WAITING, 0, -1)
@@ -98,9 +92,6 @@ def bury_lost(client: redis.Redis, settings: Settings) -> Iterator[int]:
 
     Yields:
         How many a step found.
-
-    Raises:
-        redis.RedisError: Redis did not answer.
     """
     cursor = 0
     while True:

@@ -3,7 +3,8 @@
 Bytes are abandoned when no inbox entry and no dead letter refers to them and they are older than a
 day: a client staged them for a `backups.receive` that it never sent, or a producer was killed
 between writing a file and its entry. In Redis, an entry and its bytes come and go together, unless a
-power cut kept only the beginning of a script. `worker.queue.recount` corrects the counters.
+power cut kept only the beginning of a script. `worker.queue.recount` corrects the counters. Each
+function raises redis.RedisError if Redis does not answer.
 """
 
 from __future__ import annotations
@@ -60,11 +61,7 @@ def steps(
 
 
 def is_due(client: redis.Redis) -> bool:
-    """Whether the tidying is due. The first worker that asks within the hour gets True and does it.
-
-    Raises:
-        redis.RedisError: Redis did not answer.
-    """
+    """Whether the tidying is due. The first worker that asks within the hour gets True and does it."""
     if client.set(keys.TIDY, "1", nx=True, ex=INTERVAL_S):
         return True
     # The server's clock may have been set back.
@@ -76,9 +73,6 @@ def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: in
     """Delete the queues of shards that no longer exist, after their number was lowered.
 
     They hold wake-ups only: the sweep sends those whose inboxes still have entries.
-
-    Raises:
-        redis.RedisError: Redis did not answer.
     """
     gone = range(settings.shards, most_shards)
     names = [queue(shard) for shard in gone for queue in (keys.shard_queue, keys.high_queue)]

@@ -15,10 +15,9 @@ from redis.lock import Lock
 
 from confkeep.broker import keys
 from tests.servers import wait_for
-from tests.turns import try_lock
+from tests.turns import TENANT, try_lock
 from worker.broker import locks
 
-TENANT = str(uuid.UUID(int=1))
 #: A lock's life by a clock of the test's own.
 _SHORT_S = 0.02
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from confkeep.errors import StoreNotShared, StoreUnavailable
 from confkeep.queue import acceptance
 from confkeep.settings import Settings
 from tests.servers import wait_for
-from tests.turns import submission
+from tests.turns import TENANT, submission
 from worker.engine import drain
 from worker.process import own_store, sweep_step
 from worker.process.own_store import StoreStep
@@ -29,7 +28,6 @@ from worker.queue.inbox import Inbox
 from worker.queue.sweep_report import SweepReport
 from worker.store.repository import store_id
 
-TENANT = str(uuid.UUID(int=1))
 OTHER = "ab" * 16
 
 

@@ -17,13 +17,11 @@ from confkeep.settings import Settings
 from tasks import commit
 from tests.judge import backup_ids
 from tests.servers import wait_for
-from tests.turns import DEVICE, submission
+from tests.turns import DEVICE, TENANT, submission
 from worker.process.sweeper import Sweeper
 from worker.queue import inboxes
 from worker.queue.inbox import Inbox
 from worker.store.repository.tenant_repository import repository_path
-
-TENANT = str(uuid.UUID(int=1))
 
 
 @pytest.fixture

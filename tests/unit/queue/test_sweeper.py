@@ -26,7 +26,7 @@ from worker.process.sweep_step import SweeperStep
 from worker.process.sweeper import Sweeper
 from worker.process.workers import list_workers, unserved
 from worker.queue import backoff, inboxes, tidy
-from worker.queue.backoff import Backoff
+from worker.queue.backoff import Backoff, Noted
 from worker.queue.inbox import Inbox, Settled
 
 
@@ -45,6 +45,11 @@ def sweeper_of(client: redis.Redis, settings: Settings, name: str = "w") -> Swee
     for lease in client.keys(keys.sweep("*")):
         client.delete(lease)
     return Sweeper(None, settings, client, name)
+
+
+def fail(client: redis.Redis, settings: Settings, tenant: str) -> Noted:
+    """A turn of the tenant ends with a fault."""
+    return backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no space"))
 
 
 def wait_in(client: redis.Redis, settings: Settings, number: int) -> str:
@@ -73,7 +78,7 @@ def test_inboxes_that_somebody_cares_for_are_left_alone(
     seconds, _ = client.time()
     client.set(keys.wake(woken), int(seconds) * 1000)
     client.set(keys.lock(locked), "token", px=60_000)
-    backoff.failed(Inbox(client, settings, failed), StoreUnavailable("no space"))
+    fail(client, settings, failed)
     assert sweeper_of(client, settings).sweep() == 0
     client.hset(keys.backoff(failed), "next_ms", "1")
     assert sweeper_of(client, settings).sweep() == 1, "the sweep takes over a dead worker's retry"
@@ -302,10 +307,7 @@ def test_a_turn_that_fails_when_all_is_settled_holds_nothing_up(
 ) -> None:
     """Another turn may have committed all, where this one's lock has expired."""
     tenant = str(uuid.UUID(int=1))
-    delays = [
-        backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no space")).delay_s
-        for _ in range(3)
-    ]
+    delays = [fail(client, settings, tenant).delay_s for _ in range(3)]
     assert all(0.75 <= delay <= 1 for delay in delays)
     assert backoff.get(Inbox(client, settings, tenant)) is None
 

@@ -12,11 +12,9 @@ from confkeep.broker import keys
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings
 from tasks import commit
-from tests.turns import lose_wake_ups, submission
+from tests.turns import TENANT, lose_wake_ups, submission
 from worker.broker.gate import Gate
 from worker.queue.inbox import Inbox
-
-TENANT = str(uuid.UUID(int=1))
 
 
 def is_answered(client: redis.Redis, settings: Settings, sent_ms: int | None) -> bool:
