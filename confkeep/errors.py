@@ -329,7 +329,7 @@ class NotDelivered(ConfkeepError):
 
     hint = "Check that the receiver runs and accepts what is sent, then send it again."
     retryable = True
-    exit_code = 60
+    exit_code = 63
 
 
 class StoreError(ConfkeepError):

@@ -24,6 +24,11 @@ def test_each_error_is_complete(kind: type[ConfkeepError]) -> None:
     assert 1 <= kind.exit_code < 126
 
 
+def test_an_exit_code_tells_errors_apart() -> None:
+    own = [kind.__dict__["exit_code"] for kind in CLASSES if "exit_code" in kind.__dict__]
+    assert sorted(own) == sorted(set(own))
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 def test_each_error_survives_the_way_through_celery(kind: type[ConfkeepError]) -> None:
     arguments = ("field", "problem") if issubclass(kind, InvalidInput) else ("a sentence",)

@@ -73,7 +73,7 @@ def command(
     \b
     Ends with
       0   printed, written, sent, or nothing to say
-      60  a receiver was not reached, or refused it
+      63  a receiver was not reached, or refused it
 
     \b
     With --json:

@@ -183,7 +183,7 @@ def test(terminal: Terminal, name: str) -> None:
     \b
     Ends with
       0   the receiver took it
-      60  it did not, or could not be reached
+      63  it did not, or could not be reached
 
     \b
     Examples:

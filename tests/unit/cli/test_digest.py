@@ -253,7 +253,7 @@ def test_a_message_that_is_refused_or_an_address_that_is_none_is_told_without_it
     receiver.always = lambda handler: answer(handler, 500)
     secret = "SECRET-IN-THE-ADDRESS"
     refused = confkeep("digest", TENANT, "--send", f"json://127.0.0.1:{receiver.port}/{secret}")
-    assert refused.exit_code == 60
+    assert refused.exit_code == 63
     unknown = confkeep("digest", TENANT, "--send", f"nonsense://{secret}")
     assert unknown.exit_code == 2
     assert "--send" in unknown.stderr

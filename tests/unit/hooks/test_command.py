@@ -105,7 +105,7 @@ def test_a_test_says_what_the_receiver_answered(confkeep: Confkeep, receiver: Re
     assert request.verified(secret)["type"] == "hook.test"
     receiver.answers.append(lambda handler: answer(handler, 404))
     refused = confkeep("test", "p")
-    assert refused.exit_code == 60
+    assert refused.exit_code == 63
     assert "hook p: it answered 404" in refused.stderr
 
 
