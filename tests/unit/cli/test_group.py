@@ -36,6 +36,18 @@ def test_garbage_is_looked_for_once_a_service_is_loaded_and_not_in_what_was_load
     assert done.returncode == 0, done.stderr
 
 
+def test_a_command_ends_without_a_last_look_for_garbage() -> None:
+    program = (
+        "import atexit, gc, sys\nfrom confkeep.__main__ import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count()))\n"
+        "sys.argv = ['confkeep', '--help']\nmain()"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+
+    assert int(done.stdout.split()[-1]) > 1_000
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_what_each_command_says_of_itself(name: str) -> None:
     context = click.Context(cli)
