@@ -64,8 +64,3 @@ def rows() -> Iterator[Row]:
             most / _MOST_S,
             detail=f"p50 {half * 1e3:.0f} and p95 {most * 1e3:.0f} ms, {len(times)} asked, {left:,} waited still",
         )
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print("  ".join(filter(None, row.as_cells())))

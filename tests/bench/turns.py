@@ -59,8 +59,3 @@ def _rows(now: Measured, before: Measured) -> Iterator[Row]:
 def _turn_s(measured: Measured) -> float:
     """Seconds of a turn that finds one backup."""
     return float(measured.ask("fleet")["wall_s"])
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print("  ".join(filter(None, row.as_cells())))

@@ -144,33 +144,30 @@ def fires_at(
     return found
 
 
-def test_a_first_import_does_not_fill_the_disk_by_prediction() -> None:
-    """An import of 30 GB in the first hours, then the polls of a fleet."""
-
-    def free(at: float) -> float:
-        return 90 * GB - min(at / (3 * HOUR_S), 1) * 30 * GB - at / DAY_S * GB
-
-    assert fires_at(free, 100 * GB, 4 * DAY_S) == []
+def imported(at: float, begins: float, hours: float, size: float) -> float:
+    """What an import has taken by then."""
+    return min(max(at - begins, 0) / (hours * HOUR_S), 1) * size
 
 
-def test_what_is_seen_for_less_than_a_day_tells_no_trend() -> None:
-    """A disk that others filled by half before the import."""
+#: Free bytes of a disk of so many: no trend and nothing to tell of.
+QUIET: dict[str, tuple[Callable[[float], float], float]] = {
+    "a first import, then the polls of a fleet": (
+        lambda at: 90 * GB - imported(at, 0, 3, 30 * GB) - at / DAY_S * GB,
+        100 * GB,
+    ),
+    "seen for less than a day, filled by others before": (
+        lambda at: 45 * GB - imported(at, 0, 3, 15 * GB),
+        100 * GB,
+    ),
+    "a later import": (lambda at: 80 * GB - imported(at, 2 * DAY_S, 4, 25 * GB), 100 * GB),
+    "a small disk with room": (lambda _: 3 * GB, 4 * GB),
+}
 
-    def free(at: float) -> float:
-        return 45 * GB - min(at / (3 * HOUR_S), 1) * 15 * GB
 
-    assert fires_at(free, 100 * GB, 4 * DAY_S) == []
-
-
-def test_a_later_import_does_not_either() -> None:
-    def free(at: float) -> float:
-        return 80 * GB - min(max(at - 2 * DAY_S, 0) / (4 * HOUR_S), 1) * 25 * GB
-
-    assert fires_at(free, 100 * GB, 4 * DAY_S) == []
-
-
-def test_a_small_disk_with_room_is_not_nearly_full() -> None:
-    assert fires_at(lambda _: 3 * GB, 4 * GB, 2 * DAY_S) == []
+@pytest.mark.parametrize("what", QUIET)
+def test_a_disk_with_room_is_not_nearly_full(what: str) -> None:
+    free, disk_bytes = QUIET[what]
+    assert fires_at(free, disk_bytes, 4 * DAY_S) == []
 
 
 def test_a_disk_that_is_nearly_full_is_told_at_once() -> None:

@@ -3,15 +3,7 @@
 Redis notes for each shard the id of the store that its workers commit to; the store has it in a file. Where they
 differ, a commit would split a tenant's history in two. So such a worker does not start, one that runs ends, and
 no turn commits to a folder that is not the store that its process began with: a volume that is not mounted any
-more is one.
-
-    the store    Redis notes    what a worker does
-    an id        the same       goes on
-    an id        none           notes it: Redis was emptied, or the deployment is new
-    an id        another one    refuses
-    no id        none           makes one, and notes it
-    no id        one            gives the store that id if it has tenants and no other worker runs with that id:
-                                it came back from a mirror. Else it refuses: the volume may not be mounted
+more is one. What a worker does in each case stands in docs/design.md, under "One store".
 """
 
 from __future__ import annotations
@@ -49,7 +41,7 @@ def known_id(settings: Settings) -> str | None:
 
 
 def settle(client: redis.Redis, settings: Settings, name: str | None = None) -> str:
-    """Find that the store is the right one, as the table above says; returns its id.
+    """Find that the store is the right one, or make it so where that is safe; returns its id.
 
     Args:
         name: this worker's, whose own report of before does not count; None for a process of its pool.
