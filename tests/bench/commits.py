@@ -42,12 +42,7 @@ class Tenant:
         """Seconds per commit of a contender, given a new batch of `size` in each round."""
         commit = contender(self.copy())
         commit(self.fleet.batch(size))
-
-        def run() -> float:
-            backups = self.fleet.batch(size)
-            return timed(lambda: commit(backups)) / size
-
-        return run
+        return _batches(commit, self.fleet, size)
 
 
 def _ours(repository: TenantRepository) -> _Commit:
@@ -171,7 +166,7 @@ def _after_a_long_history() -> Row:
             commit = _ours(create_repository(repository.path))
             # All have a full version again, so that both count the same lines.
             commit([fleet.backup(device_id) for device_id in fleet.device_ids])
-            runs.append(_batches(commit, fleet))
+            runs.append(_batches(commit, fleet, 100))
         many, few = median_costs(alternate(runs, 15))
         return at_most(
             "cost of a commit after 100,000 commits over after 100",
@@ -182,9 +177,9 @@ def _after_a_long_history() -> Row:
         )
 
 
-def _batches(commit: _Commit, fleet: Fleet) -> Callable[[], float]:
+def _batches(commit: _Commit, fleet: Fleet, size: int) -> Callable[[], float]:
     def run() -> float:
-        backups = fleet.batch(100)
-        return timed(lambda: commit(backups)) / 100
+        backups = fleet.batch(size)
+        return timed(lambda: commit(backups)) / size
 
     return run

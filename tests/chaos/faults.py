@@ -13,6 +13,7 @@ from tests.chaos import hostile
 from tests.chaos.broker import REFUSALS
 from tests.chaos.machine import LAYOUTS, PAUSE_S, Machine
 from tests.chaos.report import Report
+from worker.process.local import Child
 
 _TICK_S = 0.02
 #: Seconds until a kill is tried again that found nobody.
@@ -142,21 +143,21 @@ class Faults:
                     return False
                 self._later(r.uniform(0.5, 4), machine.free_disk)
             case "shards":
-                in_order = r.random() < 0.5
-                machine.relayout(
-                    r.choice(LAYOUTS),
-                    lambda child: child.ask_to_end() if in_order else child.process.kill(),
-                )
+                end = self._end_of_workers()
+                machine.relayout(r.choice(LAYOUTS), end)
             case "scale":
-                in_order = r.random() < 0.5
-                machine.scale(
-                    lambda child: child.ask_to_end() if in_order else child.process.kill()
-                )
+                machine.scale(self._end_of_workers())
             case kind_of_refusal if kind_of_refusal in REFUSALS:
                 return self._refuse_writes(kind_of_refusal, r.uniform(0.3, 4))
             case _:
                 raise AssertionError(f"no fault {what}")
         return True
+
+    def _end_of_workers(self) -> Callable[[Child], object]:
+        """In order, or not."""
+        if self._random.random() < 0.5:
+            return Child.ask_to_end
+        return lambda child: child.process.kill()
 
     def _restart_broker(self) -> None:
         self._machine.restart_broker()

@@ -197,7 +197,7 @@ class Machine:
             **self.variables,
         }
 
-    def relayout(self, layout: tuple[int, int], end: Callable[[Child], None]) -> None:
+    def relayout(self, layout: tuple[int, int], end: Callable[[Child], object]) -> None:
         """Let all workers end, so that the supervisor starts them with other shards."""
         self.layout = layout
         for slot in self.slots:
@@ -205,7 +205,7 @@ class Machine:
                 end(slot.child)
                 slot.asked_s = slot.asked_s or time.monotonic()
 
-    def scale(self, end: Callable[[Child], None], number: int = 0) -> None:
+    def scale(self, end: Callable[[Child], object], number: int = 0) -> None:
         """Add workers, or let some end for good, until so many run; without a number, the next of `_SIZES`."""
         number = number or next(self._sizes)
         staying = [slot for slot in self.slots if not slot.leaves]
@@ -342,10 +342,6 @@ class Machine:
         self.producer.kill()
         return True
 
-    def end_producer(self) -> None:
-        """Let the producer end in order."""
-        self._end_producer(signal.SIGTERM)
-
     def _end_producer(self, number: int) -> None:
         if self.producer is None:
             return
@@ -371,7 +367,7 @@ class Machine:
         for proxy in (self.proxy, self.own):
             proxy.delay(0)
         self.supervise()
-        self.end_producer()
+        self._end_producer(signal.SIGTERM)
         self.scale(Child.ask_to_end, len(_POOLS))
         self.relayout(LAYOUTS[0], Child.ask_to_end)
 
