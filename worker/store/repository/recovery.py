@@ -63,11 +63,8 @@ _PACK_KINDS: Final = ("idx", "pack", "rev", "bitmap", "mtimes")
 _PACK_NAME = re.compile(r"pack-[0-9a-f]{40}")
 
 
-def recover(path: Path) -> bool:
+def recover(path: Path) -> None:
     """Remove what dead writers left, if no writer lives.
-
-    Returns:
-        Whether it could look for them; False if another process is writing.
 
     Raises:
         OSError: the file system refused.
@@ -85,7 +82,6 @@ def recover(path: Path) -> bool:
         with flock.maintenance(path) as held:
             if held is not None:
                 remove_repack_leftovers(path)
-    return alone
 
 
 def leftovers(path: Path) -> list[Path]:
