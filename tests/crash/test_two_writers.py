@@ -124,7 +124,7 @@ def test_a_paused_writer_blocks_nobody_and_overwrites_nobody(
     assert len(committed_ids(path)) == 4
 
 
-def test_a_writerpaused_at_the_ref_keeps_its_lock(tmp_path: Path) -> None:
+def test_a_writer_paused_at_the_ref_keeps_its_lock(tmp_path: Path) -> None:
     path = tmp_path / TENANT
     create_repository(path)
     first, second = batches()

@@ -42,8 +42,8 @@ from worker.store.upkeep import binary_deltas, repack_state
 
 #: The full repack's search for deltas. Measured (`docs/maintenance.md`): the result is as small as
 #: with `git gc --aggressive` (250 and 50), in a quarter of its time.
-WINDOW: Final = 50
-DEPTH: Final = 100
+_WINDOW: Final = 50
+_DEPTH: Final = 100
 
 #: Seconds after which git is killed.
 _TIMEOUT_S: Final = 6 * 3600.0
@@ -301,8 +301,8 @@ class _Repack:
             "--delta-base-offset",
             "--no-reuse-delta",
             "--non-empty",
-            f"--window={WINDOW}",
-            f"--depth={DEPTH}",
+            f"--window={_WINDOW}",
+            f"--depth={_DEPTH}",
             "--progress",
             str(self._folder / "pack"),
         )
