@@ -94,20 +94,12 @@ def captures(now: dt.datetime) -> list[BackupPayload]:
                     # Somebody worked on it in the afternoon before.
                     said, at = sample.mutate(), at - dt.timedelta(hours=10 + number % 5)
                 found.append(_capture(tenant, number, sample, said, at))
-    for before, capture in enumerate(reversed(versions_of_core1())):
-        assert capture.captured_at is not None
-        at = last_night - dt.timedelta(days=before, minutes=-1)
-        export = capture.export_text.replace(
-            f"{capture.captured_at:%Y-%m-%d}".encode(), f"{at:%Y-%m-%d}".encode()
-        )
-        labels = {
-            "device_address": "10.0.0.1",
-            "device_model": "RB5009UG+S+",
-            "device_group": "core",
-        }
-        found.append(
-            capture.model_copy(update={"captured_at": at, "export_text": export, **labels})
-        )
+    found += versions_of_core1(
+        last_night + dt.timedelta(minutes=1),
+        device_address="10.0.0.1",
+        device_model="RB5009UG+S+",
+        device_group="core",
+    )
     return sorted(found, key=_moment)
 
 

@@ -131,20 +131,22 @@ _DAYS: Final = (
     (_GUESTS, "9.9.9.9,1.1.1.1", _ALL_MAY),
     (_GUESTS, "9.9.9.9,1.1.1.1", _SOME_MAY),
 )
-_FIRST_DAY: Final = dt.datetime(2026, 10, 1, 4, tzinfo=dt.UTC)
+_LAST_DAY: Final = dt.datetime(2026, 10, 5, 4, tzinfo=dt.UTC)
 
 
-def versions_of_core1() -> list[BackupPayload]:
-    """The captures that history and diff show, a day apart."""
+def versions_of_core1(newest: dt.datetime = _LAST_DAY, **labels: str) -> list[BackupPayload]:
+    """The captures that history and diff show, a day apart, oldest first."""
     captures = []
     for number, (vlans, servers, rules) in enumerate(_DAYS):
-        at = _FIRST_DAY + dt.timedelta(days=number)
+        at = newest - dt.timedelta(days=len(_DAYS) - 1 - number)
         export = _HEADER.format(at=at) + _EXPORT.format(vlans=vlans, servers=servers, rules=rules)
-        captures.append(_capture("acme", "core1", export, "nightly poll", at))
+        captures.append(_capture("acme", "core1", export, "nightly poll", at, **labels))
     return captures
 
 
-def _capture(tenant: str, device: str, export: str, message: str, at: dt.datetime) -> BackupPayload:
+def _capture(
+    tenant: str, device: str, export: str, message: str, at: dt.datetime, **labels: str
+) -> BackupPayload:
     tenant_id = tenant_id_of(tenant)
     return BackupPayload.checked(
         tenant_id=tenant_id,
@@ -153,6 +155,7 @@ def _capture(tenant: str, device: str, export: str, message: str, at: dt.datetim
         export_text=export,
         message=message,
         captured_at=at,
+        **labels,
     )
 
 
