@@ -7,11 +7,11 @@ import json
 import random
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import redis
 
 from confkeep.broker import keys
+from tests.hostile_messages import Hostile
 
 _NO_UTF8 = b"\xff\xfe\x00 no text"
 _IDS = "bad00000-0000-4000-8000-"
@@ -84,26 +84,13 @@ def _message(
     has_id: bool = True,
 ) -> str:
     number = _IDS + uuid.uuid4().hex[:12]
-    headers: dict[str, Any] = {"lang": "py", "task": task, "root_id": number, "retries": 0}
-    if has_id:
-        headers["id"] = number
-    properties = {
-        "correlation_id": number,
-        "delivery_mode": 2,
-        "delivery_info": {"exchange": "", "routing_key": keys.RECEIVE_QUEUE},
-        "priority": 0,
-        "body_encoding": "base64",
-        "delivery_tag": str(uuid.uuid4()),
-    }
-    return json.dumps(
-        {
-            "body": base64.b64encode(body.encode()).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": headers,
-            "properties": properties,
-        }
-    )
+    _queue, message, _body = Hostile(0, {}).valid(task)
+    message["headers"] |= {"id": number, "root_id": number}
+    message["properties"] |= {"correlation_id": number, "delivery_tag": str(uuid.uuid4())}
+    if not has_id:
+        del message["headers"]["id"]
+    message["body"] = base64.b64encode(body.encode()).decode()
+    return json.dumps(message)
 
 
 def _with_callback() -> str:
