@@ -1,5 +1,6 @@
 """Runs a command that the kernel ends when its parent ends. Imports nothing of ours, since it runs as a program.
 
+As little else too as it can: it is in front of each server and worker that a command starts.
 `python -I -S tied.py PARENT_PID COMMAND ...` replaces itself with the command: same process id, same
 open files. Only the child can ask the kernel for this. The parent must not run Python code between fork
 and exec: if it has threads, one may have held a lock at the fork that nobody in the child releases.
@@ -11,9 +12,8 @@ import ctypes
 import os
 import signal
 import sys
-from typing import Final, NoReturn
 
-_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_PDEATHSIG = 1
 
 
 def command_tied_to_this_process(command: list[str]) -> list[str]:
@@ -27,7 +27,7 @@ def command_tied_to_this_process(command: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
-def main(parent_pid: int, command: list[str]) -> NoReturn:
+def main(parent_pid: int, command: list[str]) -> None:
     """Become `command`; end at once if the parent has ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     # The parent may have ended before the kernel was asked.
