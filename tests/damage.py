@@ -43,3 +43,12 @@ def offset_at(idx: bytes, id_: bytes) -> int:
     """Where an idx has the four bytes that say where in the pack an object begins."""
     count = int.from_bytes(idx[1028:1032], "big")
     return 1032 + 24 * count + 4 * ((idx.index(id_, 1032) - 1032) // 20)
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    """All files by their names, to see whether something changed."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }

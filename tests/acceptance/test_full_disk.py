@@ -69,31 +69,13 @@ def test_up_says_why_its_server_does_not_start_on_a_full_disk(disk_path: Path) -
     assert f"Free space on the disk of {data}." in done.stderr
 
 
-def test_a_server_that_was_killed_on_a_small_disk_is_not_told_as_a_full_one(
-    disk_path: Path,
-) -> None:
-    disk = disk_path / "server"
-    disk.mkdir()
-    program = "\n".join(
-        (
-            "import sys",
-            "from pathlib import Path",
-            "from worker.process.local import EmbeddedServer",
-            f"server = EmbeddedServer(Path({str(disk)!r}))",
-            "server.start()",
-            "server._child.process.kill()",
-            "server._child.process.wait()",
-            "print(*server.why_not('it ended'), sep='\\n')",
-        )
-    )
-    command = small_disk.command(disk, "size=8m", [sys.executable, "-c", program])
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert said.startswith("it ended: it was killed\n")
-    assert "disk" not in said
+def why_it_ended(folder: Path, size: str, *end: str) -> str:
+    """What a server on a small disk says of its end.
 
-
-def test_a_server_whose_large_write_was_cut_short_tells_of_its_disk(disk_path: Path) -> None:
-    disk = disk_path / "server"
+    Args:
+        end: the statements that end it.
+    """
+    disk = folder / "server"
     disk.mkdir()
     program = "\n".join(
         (
@@ -102,16 +84,33 @@ def test_a_server_whose_large_write_was_cut_short_tells_of_its_disk(disk_path: P
             "from worker.process.local import EmbeddedServer",
             f"server = EmbeddedServer(Path({str(disk)!r}))",
             "server.start()",
-            "try:",
-            "    redis.Redis(unix_socket_path=str(server.socket), retry=None).set('x', bytes(16 << 20))",
-            "except redis.ConnectionError:",
-            "    server._child.process.wait()",
+            *end,
+            "server._child.process.wait()",
             "print(*server.why_not('it ended'), sep='\\n')",
         )
     )
+    command = small_disk.command(disk, f"size={size}", [sys.executable, "-c", program])
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_a_server_that_was_killed_on_a_small_disk_is_not_told_as_a_full_one(
+    disk_path: Path,
+) -> None:
+    said = why_it_ended(disk_path, "8m", "server._child.process.kill()")
+    assert said.startswith("it ended: it was killed\n")
+    assert "disk" not in said
+
+
+def test_a_server_whose_large_write_was_cut_short_tells_of_its_disk(disk_path: Path) -> None:
     # The server takes its beginning of the write back: afterwards there is room again.
-    command = small_disk.command(disk, "size=12m", [sys.executable, "-c", program])
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = why_it_ended(
+        disk_path,
+        "12m",
+        "try:",
+        "    redis.Redis(unix_socket_path=str(server.socket), retry=None).set('x', bytes(16 << 20))",
+        "except redis.ConnectionError:",
+        "    pass",
+    )
     assert "it ended: its disk takes no more bytes (no space left on the device)\n" in said
 
 

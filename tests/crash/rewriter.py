@@ -7,15 +7,13 @@ It applies `POLICY` to the repository at PATH and writes a line `ACK` to stdout.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from confkeep.errors import RemovedByRetention
-from tests.crash.writer import NOW_S, batches, leave_out_syncs
-from tests.failpoints import die_at
+from tests.crash.writer import NOW_S, batches, leave_out_syncs, prepared
 from tests.judge import assert_sound, backup_ids
 from worker.store.git import refs
 from worker.store.repository import id_map
@@ -149,16 +147,7 @@ def install(mutant: str) -> None:
 
 def main() -> int:
     """Apply; the arguments are in the module's docstring."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--kill-at")
-    parser.add_argument("--grace", type=int, default=86_400)
-    parser.add_argument("--mutant")
-    arguments = parser.parse_args()
-    if arguments.mutant:
-        install(arguments.mutant)
-    if arguments.kill_at:
-        die_at(arguments.kill_at)
+    arguments = prepared("--grace", 86_400, install)
     run(arguments.path, arguments.grace)
     os.write(1, b"ACK\n")
     return 0

@@ -21,6 +21,7 @@ from confkeep.errors import RemovedByRetention, StoreError
 from tests.crash import rewriter
 from tests.crash.rewriter import BATCHES, POLICY, given
 from tests.crash.writer import DEVICES, NOW_S, batches, leave_out_syncs
+from tests.damage import contents_of
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids, git
 from worker.store.git import durable, refs
@@ -264,11 +265,8 @@ def check(path: Path, old_ids: list[str]) -> list[str]:
 
 def files_of(path: Path) -> dict[str, bytes]:
     """All that is not derived, by name."""
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in path.rglob("*")
-        if file.is_file() and not file.name.startswith("confkeep.index")
-    }
+    found = contents_of(path).items()
+    return {name: data for name, data in found if not name.startswith("confkeep.index")}
 
 
 def problem_of(

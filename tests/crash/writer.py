@@ -142,18 +142,28 @@ def install(mutant: str) -> None:
         raise SystemExit(f"no mutant {mutant!r}")
 
 
-def main() -> int:
-    """Commit; end with the exit code of the store's error when there is one."""
+def prepared(option: str, default: int, install: Callable[[str], None]) -> argparse.Namespace:
+    """The arguments of a program, broken by its mutant, and killed at its failpoint, if they name them.
+
+    Args:
+        option: a number of its own, beside the path.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("path", type=Path)
     parser.add_argument("--kill-at")
     parser.add_argument("--mutant")
-    parser.add_argument("--batches", type=int, default=2)
+    parser.add_argument(option, type=int, default=default)
     arguments = parser.parse_args()
     if arguments.mutant:
         install(arguments.mutant)
     if arguments.kill_at:
         die_at(arguments.kill_at)
+    return arguments
+
+
+def main() -> int:
+    """Commit; end with the exit code of the store's error when there is one."""
+    arguments = prepared("--batches", 2, install)
     try:
         with commit.open_for_writing(arguments.path) as writer:
             for batch in batches(arguments.batches):

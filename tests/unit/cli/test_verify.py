@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.damage import flip
+from tests.damage import contents_of, flip
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import repair, verify
@@ -21,14 +21,6 @@ from worker.store.upkeep import repack_state
 from worker.store.upkeep.verify import verify_repository
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
-
-
-def contents_of(folder: Path) -> dict[str, bytes]:
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
 
 
 def the_pack(repository: Path) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from confkeep.errors import InvalidInput, RepositoryBusy
-from tests.damage import flip, flipped, loose, loosen, offset_at
+from tests.damage import contents_of, flip, flipped, loose, loosen, offset_at
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
 from worker.store.git import flock, keep
@@ -36,14 +36,6 @@ def small_store(folder: Path, *, first_seed: int = 0) -> Path:
             git(path, "pack-refs", "--all")
             writer.commit_backups(random_backups(device_ids(4), 8, seed))
     return path
-
-
-def contents_of(path: Path) -> dict[str, bytes]:
-    return {
-        file.relative_to(path).as_posix(): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    }
 
 
 def the_pack(path: Path) -> Path:
