@@ -263,21 +263,6 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
     assert (folder / "restored" / "export.rsc").exists()
 
 
-def test_a_demo_of_real_exports(folder: Path) -> None:
-    # The user's own settings reach neither the demo nor its workers.
-    (folder / ".env").write_text("CONFKEEP_SHARDS=many\nGIT_STORE_PATH=/nowhere\n")
-    # What an import says to do about names that may be read in two ways, a demo takes as well.
-    (folder / "either").mkdir()
-    for name in ("r1_01022024", "r1_02012024", "r2_01022024", "r2_02012024"):
-        (folder / "either" / f"{name}.rsc").write_text(f"/system identity\nset name={name}\n")
-    assert "--order day-first" in run(folder, "demo", "--from", "either", status=2)
-
-    said = run(folder, "demo", "--from", "either", "--order", "day-first")
-
-    assert said.startswith("4 backups of 2 devices of 1 tenant are in git")
-    assert re.search(r"^\+set name=r[12]_01022024$", said, re.MULTILINE)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process(folder: Path, number: signal.Signals) -> None:
     demo = start(folder, "demo")

@@ -18,7 +18,6 @@ import redis
 
 from tests.acceptance import test_cli
 from tests.acceptance.test_cli import (
-    exports_of,
     fresh_environment,
     processes_of,
     run,
@@ -80,15 +79,27 @@ def test_the_pages_commands_hand_over_and_read_back(folder: Path, port: int) -> 
             assert done.stdout.endswith(EXPORT)
 
 
-def test_what_a_demo_says_to_paste_works_while_it_serves(folder: Path, port: int) -> None:
-    exports_of(folder / "exports", devices=1, versions=2)
-    demo = start(folder, "demo", "--from", "exports", "--http", str(port))
+def test_what_a_demo_of_real_exports_says_to_paste_works_while_it_serves(
+    folder: Path, port: int
+) -> None:
+    # The user's own settings reach neither the demo nor its workers.
+    (folder / ".env").write_text("CONFKEEP_SHARDS=many\nGIT_STORE_PATH=/nowhere\n")
+    # What an import says to do about names that may be read in two ways, a demo takes as well.
+    (folder / "either").mkdir()
+    for name in ("r1_01022024", "r1_02012024", "r2_01022024", "r2_02012024"):
+        (folder / "either" / f"{name}.rsc").write_text(f"/system identity\nset name={name}\n")
+    assert "--order day-first" in run(folder, "demo", "--from", "either", status=2)
+
+    order = ("--order", "day-first")
+    demo = start(folder, "demo", "--from", "either", *order, "--http", str(port))
     ready = b"Ctrl-C ends it"
     wait_for(
         lambda: ready in (folder / "err").read_bytes() or demo.poll() is not None,
         "the demo's pages",
     )
     said = (folder / "out").read_text()
+    assert said.startswith("4 backups of 2 devices of 1 tenant are in git")
+    assert re.search(r"^\+set name=r[12]_01022024$", said, re.MULTILINE)
     commands = re.findall(r"^  (export .*|curl .*)$", said, re.MULTILINE)
     assert len(commands) == 4, said
     commands.append('ls -d "$CONFKEEP_GIT_STORE_PATH"/*.git')
