@@ -77,6 +77,8 @@ def test_a_worker_whose_server_answers_nothing_ends_as_soon(
 ) -> None:
     # Twice what it may take to end: no single call may be waited for.
     worker = deployed.start_worker(pool=pool, CONFKEEP_REDIS_TIMEOUT_S="20")
+    # The first sweep waits for Celery's own connection too, which is given as long.
+    wait_for(lambda: "action=sweep.tidied" in deployed.log.read_text(), "the first sweep to end")
     processes = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
     server = psutil.Process(deployed.server.pid)
     server.suspend()
