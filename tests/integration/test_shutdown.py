@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 
@@ -90,3 +92,27 @@ def test_a_worker_whose_server_answers_nothing_ends_as_soon(
         assert alive == []
     finally:
         server.resume()
+
+
+def test_a_worker_killed_while_it_starts_takes_its_pool_along(deployed: Deployment) -> None:
+    """Without its main process a pool's processes would hold each other's pipes, and wait for ever."""
+    command = [
+        sys.executable,
+        "-m",
+        "confkeep",
+        "worker",
+        "--pool",
+        "prefork",
+        "--concurrency",
+        "2",
+    ]
+    for number in range(6):
+        worker = psutil.Popen([*command, "--name", f"k{number}"], stderr=subprocess.DEVNULL)
+        wait_for(worker.children, "the first process of its pool")
+        pool = worker.children()
+        worker.kill()
+        worker.wait()
+        _gone, left = psutil.wait_procs(pool, timeout=10)
+        for process in left:
+            process.kill()
+        assert left == []

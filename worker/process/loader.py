@@ -6,6 +6,10 @@ but runs a worker of its own app keeps its logging, its structlog context and it
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from functools import partial
 from typing import Any
 
 from celery import signals
@@ -14,7 +18,7 @@ from celery.loaders.app import AppLoader
 from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.observe import measure, stray_lines, telemetry
-from worker.process import gated_channel, own_records, shutdown, waits
+from worker.process import gated_channel, own_records, shutdown, tied, waits
 
 
 class Loader(AppLoader):  # type: ignore[misc]
@@ -24,7 +28,7 @@ class Loader(AppLoader):  # type: ignore[misc]
         """Connect the signals, before Celery sets up its logging and forks."""
         signals.setup_logging.connect(_set_up_logging)
         signals.worker_init.connect(_prepare_worker)
-        signals.worker_process_init.connect(_after_fork)
+        signals.worker_process_init.connect(partial(_after_fork, os.getpid()), weak=False)
         signals.worker_process_shutdown.connect(telemetry.stop)
         signals.task_prerun.connect(logs.bind_task)
         signals.task_postrun.connect(logs.unbind_task)
@@ -45,6 +49,10 @@ def _prepare_worker(sender: Any, **_: Any) -> None:
     own_records.install()
 
 
-def _after_fork(**_: Any) -> None:
+def _after_fork(main_pid: int, **_: Any) -> None:
+    # In a pool without processes Celery sends this signal too.
+    if os.getpid() != main_pid and sys.platform == "linux":
+        # Those of a worker that is killed while it starts hold each other's pipes, and would wait for ever.
+        tied.end_with(main_pid, signal.SIGKILL)
     measure.after_fork()
     telemetry.start(get_settings())

@@ -27,12 +27,17 @@ def command_tied_to_this_process(command: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
-def main(parent_pid: int, command: list[str]) -> None:
-    """Become `command`; end at once if the parent has ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def end_with(parent_pid: int, number: int) -> None:
+    """Let the kernel send this process a signal when its parent ends; end at once if that has ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     # The parent may have ended before the kernel was asked.
     if os.getppid() != parent_pid:
-        sys.exit(1)
+        os._exit(1)
+
+
+def main(parent_pid: int, command: list[str]) -> None:
+    """Become `command`; end at once if the parent has ended."""
+    end_with(parent_pid, signal.SIGTERM)
     # Python ignores these signals, and the command would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
