@@ -26,7 +26,7 @@ from worker.process.local import Child, EmbeddedServer
 MOST_S = 15.0
 _BACKUPS = 600
 #: So many that the fault comes before the workers are done with them.
-_MANY = 2_500
+_MANY = 4_000
 
 
 @dataclass(frozen=True, slots=True)
